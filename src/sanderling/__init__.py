@@ -1,0 +1,1 @@
+"""From a trained model to predictions on edge devices, on your own machines."""

@@ -1,0 +1,1 @@
+"""The scoring server that ships inside every image."""

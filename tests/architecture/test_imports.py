@@ -1,0 +1,96 @@
+"""Who may import whom. A folder without a rule fails; so does a relative import."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+SRC = Path(__file__).parents[2] / "src"
+
+# room -> what it may import besides the standard library and itself.
+# Ours are written with dots, others by the name they are imported by.
+ERRORS = "sanderling.errors"
+MAY_IMPORT: dict[str, set[str]] = {
+    "sanderling_scoring": set(),  # ships alone inside every image
+    "sanderling.errors": set(),
+    # words
+    "sanderling.oci": {ERRORS},
+    "sanderling.mqtt": {ERRORS},
+    "sanderling.iot": {ERRORS},
+    # stages
+    "sanderling.workspace": {ERRORS, "sanderling.blobs", "sqlalchemy"},
+    "sanderling.image": {
+        ERRORS, "sanderling.blobs", "sanderling.oci", "sanderling_scoring",
+        "sqlalchemy", "httpx", "yaml", "packaging", "debian", "pysequoia", "isal", "uv",
+    },
+    "sanderling.registry": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy", "starlette"},
+    "sanderling.hub": {ERRORS, "sanderling.iot", "sanderling.mqtt", "sqlalchemy", "starlette"},
+    "sanderling.edge": {ERRORS, "sanderling.iot", "sanderling.mqtt", "sanderling.oci", "httpx", "cryptography", "bubblewrap"},
+    # around the journey
+    "sanderling.blobs": {ERRORS, "sanderling.oci"},
+    "sanderling.sdk": {ERRORS, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
+    "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2"},
+    "sanderling.demo": {ERRORS, "sanderling.sdk", "rich", "sklearn", "joblib", "numpy"},
+    "sanderling.cli": {ERRORS, "sanderling.sdk", "typer", "rich"},
+    # the composition root; nobody imports it
+    "sanderling.server": {
+        ERRORS, "sanderling.blobs", "sanderling.oci", "sanderling.iot", "sanderling.workspace", "sanderling.image",
+        "sanderling.registry", "sanderling.hub", "sanderling.portal", "sanderling.sdk",
+        "fastapi", "starlette", "uvicorn", "sqlalchemy", "cryptography", "pydantic", "anyio", "httpx",
+    },
+    # the public names of the SDK
+    "sanderling": {ERRORS, "sanderling.sdk"},
+}
+
+# Files that are excepted by name, and for what.
+EXCEPTIONS: dict[str, set[str]] = {
+    "sanderling/cli/up.py": {"sanderling.server"},  # the command that starts the server
+    "sanderling/cli/edge.py": {"sanderling.edge"},  # the command that starts the edge runtime
+    "sanderling/cli/serve.py": {"sanderling_scoring"},  # runs the scoring server right here
+    "sanderling/cli/demo.py": {"sanderling.demo"},
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    if parts[0] != "sanderling":
+        return parts[0]
+    return "sanderling" if parts[1:] == ("__init__",) else f"sanderling.{parts[1]}"
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module is not None
+            if node.module == "sanderling":
+                yield from (f"sanderling.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def is_within(name: str, allowed: str) -> bool:
+    return name == allowed or name.startswith(allowed + ".")
+
+
+def test_every_room_imports_only_what_its_rule_allows() -> None:
+    faults = []
+    for path in sorted(SRC.rglob("*.py")):
+        room = room_of(path)
+        where = path.relative_to(SRC).as_posix()
+        if room not in MAY_IMPORT:
+            faults.append(f"{where}: the room {room} has no rule")
+            continue
+        allowed = MAY_IMPORT[room] | EXCEPTIONS.get(where, set()) | ({room} if room != "sanderling" else set())
+        for name in imports_of(path):
+            if name.split(".")[0] in sys.stdlib_module_names:
+                continue
+            if not any(is_within(name, a) for a in allowed):
+                faults.append(f"{where}: {room} may not import {name}")
+    assert not faults, "\n".join(faults)
+
+
+def test_every_exception_is_for_a_file_that_exists() -> None:
+    assert not [name for name in EXCEPTIONS if not (SRC / name).exists()]
