@@ -1,14 +1,18 @@
+import asyncio
 import contextlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.types import Message
 
 from sanderling.blobs import BlobNotFound
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.oci import Digest, WireError
+from sanderling.registry import wire
 from sanderling.registry.errors import ClientGone, RangeInvalid, wire_of
-from sanderling.registry.wire import parse_content_range, parse_range
+from sanderling.registry.wire import parse_content_range, parse_range, received
 
 
 @given(st.integers(0, 2000), st.integers(0, 1500), st.integers(0, 1500))
@@ -47,6 +51,17 @@ def test_any_range_of_a_chunk_is_read_or_refused(text: str) -> None:
         start, length = parse_content_range(text)
         assert start >= 0
         assert length >= 1
+
+
+@pytest.mark.anyio
+async def test_a_client_that_sleeps_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silence() -> Message:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(wire, "PEER_TIMEOUT_S", 0.05)
+    with pytest.raises(ClientGone, match="sent nothing"):
+        await anext(received(Request({"type": "http", "method": "PATCH", "headers": []}, silence)))
 
 
 @pytest.mark.parametrize(
