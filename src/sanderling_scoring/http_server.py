@@ -237,20 +237,17 @@ class HttpServer:
             held += len(connection.request.body)
         self._held_bytes += held - connection.held
         connection.held = held
+        is_receiving = connection.request is None and not connection.is_closing
+        if is_receiving and self._held_bytes > self._settings.max_held_bytes:
+            self._refuse(connection, 503, "too many bytes of requests are held", now)
+        if connection.is_closed:
+            return
         if connection.is_closing and not connection.out:
-            self._close_after_error(connection)
+            self._close_after_last(connection)
             return
         if connection.has_ended and connection.request is None and not connection.out:
             self._close(connection)
             return
-        if (
-            self._held_bytes > self._settings.max_held_bytes
-            and connection.request is None
-            and not connection.is_closing
-        ):
-            self._refuse(connection, 503, "too many bytes of requests are held", now)
-            if connection.is_closed:
-                return
         self._set_deadline(connection, now)
         interest = (READ if connection.takes_bytes else 0) | (WRITE if connection.out else 0)
         if interest != connection.interest:
@@ -275,7 +272,7 @@ class HttpServer:
             self._selector.modify(connection.sock, interest, connection)
         connection.interest = interest
 
-    def _close_after_error(self, connection: Connection) -> None:
+    def _close_after_last(self, connection: Connection) -> None:
         # With unread bytes a close is a reset, which may overtake our last answer:
         # end our side, and take in for a moment what was on its way.
         with contextlib.suppress(OSError):
