@@ -14,7 +14,7 @@ SCHEMA = """
     @input_schema("num", Kind(1))
     @input_schema("text", Kind("a"))
     @output_schema(Kind([1]))
-    def run(num, text="b", request_headers=None):
+    def run(num, text="b"):
         return [num, text]
 """
 
