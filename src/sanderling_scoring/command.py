@@ -166,6 +166,7 @@ def _serve(settings: Settings, loaded: Script, identity: Optional[ModuleIdentity
     signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)  # the wake-up pipe carries the number
+    os.register_at_fork(after_in_child=_forget_signals)
     gc.freeze()  # what init() made stays; the collector need not walk it again
     listener.listen(BACKLOG)
     listener.setblocking(False)
@@ -176,6 +177,14 @@ def _serve(settings: Settings, loaded: Script, identity: Optional[ModuleIdentity
     signal.set_wakeup_fd(-1)
     log.info("stopped")
     return DONE
+
+
+def _forget_signals() -> None:
+    # A pool that a script forks ends its workers with SIGTERM. A worker must die of
+    # it, and must not write the number into our pipe.
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _run_loop(server: HttpServer, scorer: Scorer, module: Optional[ModuleClient]) -> None:
