@@ -1,0 +1,68 @@
+"""A tree of files that is to become a layer: entries by path, no two of one path.
+
+Paths are relative to the root of the image, written with '/', without '.' and
+'..'. Owners are numbers; times do not exist.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sanderling.errors import Invalid
+
+Kind = Literal["file", "folder", "link"]
+MAX_PATH_BYTES = 4096
+
+
+class PathRefused(Invalid):
+    """*path*, which *source* brings, cannot be in an image."""
+
+    def __init__(self, source: str, path: str, reason: str) -> None:
+        super().__init__(f"{source}: the path {path[:200]!r} {reason}")
+        self.source, self.path, self.reason = source, path, reason
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, folder or symbolic link. *content* is the bytes, or the file that holds them."""
+
+    path: str
+    kind: Kind
+    mode: int
+    content: bytes | Path = b""
+    target: str = ""
+    owner: int = 0
+
+
+def safe_path(path: str, source: str) -> str:
+    """Return *path* when it is inside the image and one way only to write it; else PathRefused."""
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts:
+        raise PathRefused(source, path, "leads outside of its folder")
+    if any(part in ("", ".") for part in parts) or "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
+        raise PathRefused(source, path, "is not a plain relative path")
+    try:
+        length = len(path.encode())
+    except UnicodeEncodeError as e:
+        raise PathRefused(source, path, "is no text") from e
+    if length > MAX_PATH_BYTES or any(len(part.encode()) > 255 for part in parts):
+        raise PathRefused(source, path, "is too long")
+    return path
+
+
+def file_entry(path: str, content: bytes | Path, *, executable: bool = False, source: str = "the image") -> Entry:
+    """A file at *path*, readable by all, owned by root."""
+    return Entry(safe_path(path, source), "file", 0o755 if executable else 0o644, content)
+
+
+def with_parents(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield *entries* sorted by path, every folder before what is in it; missing folders are made (0755)."""
+    by_path = {entry.path: entry for entry in entries}
+    for path in list(by_path):
+        parent = path.rpartition("/")[0]
+        while parent and parent not in by_path:
+            by_path[parent] = Entry(parent, "folder", 0o755)
+            parent = parent.rpartition("/")[0]
+    for path in sorted(by_path, key=lambda p: p.split("/")):
+        yield by_path[path]
