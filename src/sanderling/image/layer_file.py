@@ -7,16 +7,18 @@ Source: image-spec 1.1 "layer"; POSIX.1-2008 pax.
 """
 
 import hashlib
+import os
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from isal import isal_zlib
 
 from sanderling.blobs import BlobWriter, FileBlobs
 from sanderling.errors import Invalid
-from sanderling.image.tree import Entry, with_parents
+from sanderling.image.tree import Entry, Member, with_parents
 from sanderling.oci import Digest, media_types
 
 CODEC = "gzip-isal-2"  # part of every cache key: another codec is another blob
@@ -27,11 +29,11 @@ _KINDS = {"file": tarfile.REGTYPE, "folder": tarfile.DIRTYPE, "link": tarfile.SY
 
 
 class FileChanged(Invalid):
-    """*path* changed while it was being read."""
+    """The file *name* changed while it was being read."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path.name} changed while the image was being built; build again when it is at rest")
-        self.path = path
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} changed while the image was being built; build again when it is at rest")
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +99,36 @@ def _write_entry(stream: _Stream, entry: Entry) -> None:
     if entry.kind != "file":
         stream.write(_header(entry, 0))
         return
-    if isinstance(entry.content, bytes):
-        size = len(entry.content)
-        stream.write(_header(entry, size))
-        stream.write(entry.content)
-    else:
-        size = entry.content.stat().st_size
-        stream.write(_header(entry, size))
-        _copy(stream, entry.content, size)
+    match entry.content:
+        case bytes() as content:
+            size = len(content)
+            stream.write(_header(entry, size))
+            stream.write(content)
+        case Member(size_bytes=size) as member:
+            stream.write(_header(entry, size))
+            with member.open() as file:
+                _copy(stream, file, size, entry.path)
+        case Path() as path:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                size = before.st_size
+                stream.write(_header(entry, size))
+                _copy(stream, file, size, path.name)
+                if os.fstat(file.fileno()).st_mtime_ns != before.st_mtime_ns:
+                    raise FileChanged(path.name)
     stream.write(bytes(-size % tarfile.BLOCKSIZE))
 
 
-def _copy(stream: _Stream, path: Path, size: int) -> None:
+def _copy(stream: _Stream, file: IO[bytes], size: int, name: str) -> None:
     left = size
-    with path.open("rb") as file:
-        while left:
-            piece = file.read(min(CHUNK_BYTES, left))
-            if not piece:
-                raise FileChanged(path)
-            stream.write(piece)
-            left -= len(piece)
-        if file.read(1):
-            raise FileChanged(path)
+    while left:
+        piece = file.read(min(CHUNK_BYTES, left))
+        if not piece:
+            raise FileChanged(name)
+        stream.write(piece)
+        left -= len(piece)
+    if file.read(1):
+        raise FileChanged(name)
 
 
 def _header(entry: Entry, size: int) -> bytes:

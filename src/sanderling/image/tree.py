@@ -4,10 +4,11 @@ Paths are relative to the root of the image, written with '/', without '.' and
 '..'. Owners are numbers; times do not exist.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from sanderling.errors import Invalid
 
@@ -24,15 +25,34 @@ class PathRefused(Invalid):
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """The content of a file inside an archive: opened when it is wanted, never held whole."""
+
+    open: Callable[[], IO[bytes]] = field(compare=False)
+    size_bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One file, folder or symbolic link. *content* is the bytes, or the file that holds them."""
+    """One file, folder or symbolic link. *content* is the bytes, or where they are."""
 
     path: str
     kind: Kind
     mode: int
-    content: bytes | Path = b""
+    content: bytes | Path | Member = b""
     target: str = ""
     owner: int = 0
+
+    def fingerprint(self) -> str:
+        """Tells apart two entries of one path whose content differs by accident (no protection against malice)."""
+        match self.content:
+            case bytes() as content:
+                return f"{self.kind}:{len(content)}:{zlib.crc32(content):08x}:{self.target}"
+            case Member(size_bytes=size, crc32=crc):
+                return f"{self.kind}:{size}:{crc:08x}:{self.target}"
+            case Path() as path:
+                return f"{self.kind}:{path.stat().st_size}"
 
 
 def safe_path(path: str, source: str) -> str:
@@ -51,7 +71,9 @@ def safe_path(path: str, source: str) -> str:
     return path
 
 
-def file_entry(path: str, content: bytes | Path, *, executable: bool = False, source: str = "the image") -> Entry:
+def file_entry(
+    path: str, content: bytes | Path | Member, *, executable: bool = False, source: str = "the image"
+) -> Entry:
     """A file at *path*, readable by all, owned by root."""
     return Entry(safe_path(path, source), "file", 0o755 if executable else 0o644, content)
 
