@@ -54,7 +54,7 @@ def check(recipe: Recipe) -> Environment:
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
     if recipe.environment is None:
         return Environment()
-    return parse_environment(_read(recipe.environment, "the environment file"), recipe.environment.name)
+    return parse_environment(_read(recipe.environment.source, "the environment file"), recipe.environment.path)
 
 
 def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled, FileBlobs]:
@@ -98,7 +98,9 @@ class _Build:
         image = assemble(self.recipe, plain, self.layers.blobs)
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
-        self.log.say("assemble", f"{image.descriptor.digest}: {image.size_bytes / 1e6:.1f} MB, {total} layers, {cached} known")
+        self.log.say(
+            "assemble", f"{image.descriptor.digest}: {image.size_bytes / 1e6:.1f} MB, {total} layers, {cached} known"
+        )
         return image, self.layers.blobs
 
     def _make_all(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:

@@ -21,32 +21,11 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from sanderling.errors import Invalid
+from sanderling.image.conda_names import FROM_CONDA, REPLACED
 
 MAX_FILE_BYTES = 1 << 20
 BASE_PYTHON = "3.11"
 BASE_PYTHON_FULL = "3.11.2"
-
-# Conda names that mean the same project on PyPI (conda name -> PyPI name).
-FROM_CONDA: dict[str, str] = {
-    name: name
-    for name in (
-        "attrs beautifulsoup4 boto3 catboost certifi click cloudpickle cython dill fastapi flask gensim h5py httpx "
-        "imbalanced-learn jinja2 joblib lightgbm lxml matplotlib narwhals networkx nltk numba numexpr numpy onnx "
-        "onnxruntime openpyxl packaging pandas patsy pillow plotly polars prometheus_client protobuf psutil pyarrow "
-        "pydantic python-dateutil pytz pywavelets pyyaml regex requests scikit-image scikit-learn scipy seaborn "
-        "setuptools shap simplejson six skl2onnx spacy sqlalchemy statsmodels sympy tabulate tensorflow "
-        "threadpoolctl tqdm transformers typing_extensions tzdata urllib3 werkzeug wheel xgboost xlrd zstandard"
-    ).split()
-} | {"matplotlib-base": "matplotlib", "py-xgboost": "xgboost", "msgpack-python": "msgpack", "seaborn-base": "seaborn"}
-
-# What sanderling_scoring does in their place.
-REPLACED = frozenset(
-    (
-        "azureml-defaults azureml-core azureml-sdk azureml-model-management-sdk azureml-inference-server-http "
-        "azureml-contrib-server azureml-contrib-services azureml-monitoring azureml-train azureml-train-core "
-        "azureml-pipeline azureml-pipeline-core azureml-pipeline-steps azureml-telemetry azureml-widgets"
-    ).split()
-)
 
 _INDEX_OPTIONS = {
     "-i": "--index-url",
@@ -187,28 +166,22 @@ def _read_conda(reader: _Reader, node: yaml.ScalarNode) -> None:
 
 
 def _specifier(reader: _Reader, node: yaml.ScalarNode, text: str) -> SpecifierSet:
-    """Conda's version constraint in the words of PyPI: =1.2 is any 1.2, a build string is dropped."""
+    """Conda's version constraint in the words of PyPI: =1.2 and 1.2.* are any 1.2; a build string is dropped."""
     text = text.strip()
-    exact = text.startswith("==")
-    parts = [] if not text else text.lstrip("=").strip().replace(" ", "=").split("=") if text[0] == "=" else None
-    if parts is None and text[0].isdigit():
-        parts, exact = text.replace(" ", "=").split("="), not text.split()[0].endswith("*")
+    exact = re.fullmatch(r"(?P<sign>={0,2})\s*(?P<version>\d[^\s=,|<>!~]*)(?:[\s=]+(?P<build>\S+))?", text)
     try:
-        if parts is None:
+        if exact is None:
             return SpecifierSet(text.replace(" ", ""))
-        if not parts:
-            return SpecifierSet()
-        if len(parts) > 1 and any(parts[1:]):
-            reader.notes.append(f"{node.value}: the build '{parts[-1]}' is conda's own and is left out")
-        version = parts[0].removesuffix("*").rstrip(".")
-        return SpecifierSet(f"=={version}" if exact and "*" not in parts[0] else f"=={version}.*")
+        if exact["build"]:
+            reader.notes.append(f"{node.value}: the build '{exact['build']}' is conda's own and is left out")
+        version = exact["version"].removesuffix("*").removesuffix(".")
+        is_prefix = exact["sign"] == "=" or exact["version"].endswith("*")
+        return SpecifierSet(f"=={version}.*" if is_prefix else f"=={version}")
     except InvalidSpecifier as e:
         raise reader.refuse(f"'{node.value}': '{text}' is no version constraint", node) from e
 
 
-def _check_python(
-    reader: _Reader, node: yaml.ScalarNode, text: str, version: str, specifier: SpecifierSet
-) -> None:
+def _check_python(reader: _Reader, node: yaml.ScalarNode, text: str, version: str, specifier: SpecifierSet) -> None:
     if specifier.contains(BASE_PYTHON_FULL):
         return
     if re.match(rf"^[\s=]*{re.escape(BASE_PYTHON)}(\.\d+)?(\.\*)?(=|\s|$)", version):
@@ -231,7 +204,9 @@ def _read_pip(reader: _Reader, node: yaml.Node) -> None:
     if text.startswith("-"):
         _read_option(reader, node, text)
         return
-    if text.endswith(".whl") and "@" not in text or re.match(r"^(\.{0,2}/|[A-Za-z]:\\|git\+|hg\+|svn\+|bzr\+|\w+://)", text):
+    if (text.endswith(".whl") and "@" not in text) or re.match(
+        r"^(\.{0,2}/|[A-Za-z]:\\|git\+|hg\+|svn\+|bzr\+|\w+://)", text
+    ):
         raise reader.refuse(
             f"'{_mask(text)}': a path, a URL or a repository cannot be built into an image; "
             "name a package of an index that has wheels",

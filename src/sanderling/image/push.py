@@ -47,7 +47,9 @@ def push(
             total = sum(wanted[digest] for digest in missing)
             progress = Progress(log, "push", f"{target.registry}/{target.repository}", total)
             futures = [
-                pool.submit(_push_blob, registry, blobs, digest, wanted[digest], (mount_from or {}).get(digest), progress)
+                pool.submit(
+                    _push_blob, registry, blobs, digest, wanted[digest], (mount_from or {}).get(digest), progress
+                )
                 for digest in sorted(missing, key=lambda digest: -wanted[digest])
             ]
             try:
@@ -87,13 +89,19 @@ def _push_blob(
             progress.add(-counted[0])
             if isinstance(e, DamagedLayer) or attempt + 1 == BLOB_ATTEMPTS:
                 raise
-            if _is_there(registry, digest):
-                return counted[0]
+            if _is_there(registry, digest):  # the answer was lost, not the blob
+                progress.add(size)
+                return size
     raise AssertionError("the last attempt raises or returns")
 
 
 def _push_once(
-    registry: RegistryClient, blobs: FileBlobs, digest: Digest, size: int, mount_from: str | None, count: Callable[[int], None]
+    registry: RegistryClient,
+    blobs: FileBlobs,
+    digest: Digest,
+    size: int,
+    mount_from: str | None,
+    count: Callable[[int], None],
 ) -> int:
     what = f"uploading {digest}"
     query = f"?mount={quote(digest)}&from={quote(mount_from, safe='/')}" if mount_from else ""

@@ -1,7 +1,7 @@
 """What an image is to be made of: the input of a build, as JSON between server and worker.
 
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
-     "files": [{"path": P, "source": FILE, "mode": 493}], "environment": FILE or null,
+     "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
      "platforms": ["linux/amd64"], "tags": {}, "description": ""}
 
@@ -53,7 +53,7 @@ class Recipe:
 
     image: str
     script: SourceFile
-    environment: Path | None = None
+    environment: SourceFile | None = None  # its path is only what messages call it
     files: tuple[SourceFile, ...] = ()
     models: tuple[ModelFiles, ...] = ()
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
@@ -107,7 +107,7 @@ class Recipe:
             "image": self.image,
             "script": file(self.script),
             "files": [file(item) for item in self.files],
-            "environment": str(self.environment) if self.environment else None,
+            "environment": file(self.environment) if self.environment else None,
             "models": [
                 {"name": m.name, "version": m.version, "files": {path: str(source) for path, source in m.files.items()}}
                 for m in self.models
@@ -128,7 +128,7 @@ class Recipe:
             return cls(
                 image=str(data["image"]),
                 script=file(data["script"]),
-                environment=Path(data["environment"]) if data.get("environment") else None,
+                environment=file(data["environment"]) if data.get("environment") else None,
                 files=tuple(file(item) for item in data.get("files") or ()),
                 models=tuple(
                     ModelFiles(str(m["name"]), int(m["version"]), {p: Path(s) for p, s in m["files"].items()})

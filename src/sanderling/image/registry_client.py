@@ -28,11 +28,14 @@ Body = Callable[[], Iterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """Where an image goes, and who says so: user and password, or a bearer *token*; *ca* is a PEM file."""
+    """Where an image goes, and who says so: user and password, or a bearer *token*; *ca* is a PEM file.
+
+    The build service fills in *repository* and *tag*.
+    """
 
     registry: str
-    repository: str
-    tag: str
+    repository: str = ""
+    tag: str = ""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)

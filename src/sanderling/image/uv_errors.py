@@ -22,7 +22,7 @@ def explain(stderr: str, platform: Platform) -> SanderlingError:
     """The error to raise for what uv printed to *stderr*."""
     text = " ".join(re.sub(r"(?m)^\s*(error|cause|warning):", " ", without_credentials(stderr)).split())
     reason, _, hint = text.partition(" hint: ")
-    reason = reason.removeprefix("No solution found when resolving dependencies").strip(" :\u256f\u251c\u2570\u2500\u25b6\u00d7")
+    reason = reason.removeprefix("No solution found when resolving dependencies").strip(" :")
     if re.search(r"Failed to fetch|Request failed|error sending request|dns error|timed out", text, re.IGNORECASE):
         return _of_the_network(text)
     return _of_the_packages(reason, hint, platform)

@@ -117,5 +117,7 @@ def _entry_points(content: bytes, wheel: str) -> Iterator[Entry]:
         first = attribute.split(".")[0].strip()
         if not all(part.isidentifier() for part in [*module.strip().split("."), *attribute.strip().split(".")]):
             continue
-        text = f"#!/usr/bin/python3\nimport sys\nfrom {module.strip()} import {first}\nsys.exit({attribute.strip()}())\n"
+        text = (
+            f"#!/usr/bin/python3\nimport sys\nfrom {module.strip()} import {first}\nsys.exit({attribute.strip()}())\n"
+        )
         yield file_entry(f"{SCRIPTS}/{command}", text.encode(), executable=True, source=wheel)

@@ -111,7 +111,11 @@ def _result(image: Assembled, sent: int, seconds: float) -> dict[str, Any]:
         "sentBytes": sent,
         "seconds": round(seconds, 3),
         "layers": [
-            {"digest": str(layer.digest), "sizeBytes": layer.size, "title": layer.annotations.get("io.sanderling.layer")}
+            {
+                "digest": str(layer.digest),
+                "sizeBytes": layer.size,
+                "title": layer.annotations.get("io.sanderling.layer"),
+            }
             for layer in layers.values()
         ],
     }
@@ -128,6 +132,7 @@ def _read_secrets(spec: dict[str, Any]) -> dict[str, str]:
         except (ValueError, AttributeError) as e:
             raise Invalid("standard input holds no JSON object with the push's secrets") from e
     if spec.get("supervised"):
+        os.nice(10)  # whoever waits for an answer of the server goes first
         threading.Thread(target=_end_with_server, daemon=True).start()
     return secrets
 

@@ -62,7 +62,9 @@ class PackageIndex:
 
     def find_provider(self, name: str) -> Package | None:
         """The first package, by name, that says it provides *name*, or None."""
-        pattern = re.compile(rb"^Provides:[^\n]*(?<![^\s,:])" + re.escape(name.encode()) + rb"(?=[\s,(]|$)", re.MULTILINE)
+        pattern = re.compile(
+            rb"^Provides:[^\n]*(?<![^\s,:])" + re.escape(name.encode()) + rb"(?=[\s,(]|$)", re.MULTILINE
+        )
         names = set()
         for _, text in self._texts:
             for match in pattern.finditer(text):

@@ -64,7 +64,7 @@ def verify_release(
     """
     try:
         verified = verify(bytes=raw, store=lambda _ids: certs)
-    except Exception as e:  # noqa: BLE001 - pysequoia raises plain Exception for every kind of bad signature
+    except Exception as e:
         raise ReleaseRefused(suite, f"no good signature of Debian's keys ({_first_line(e)})") from e
     allowed = {cert.fingerprint for cert in certs}
     if verified.bytes is None or not any(signature.certificate in allowed for signature in verified.valid_sigs):
@@ -77,7 +77,9 @@ def verify_release(
         raise ReleaseRefused(suite, "it has no date")
     until = _date(suite, fields, "Valid-Until")
     if until is not None and until < now:
-        raise ReleaseRefused(suite, f"it expired at {until:%Y-%m-%d %H:%M} UTC; is the mirror stale, or the clock wrong?")
+        raise ReleaseRefused(
+            suite, f"it expired at {until:%Y-%m-%d %H:%M} UTC; is the mirror stale, or the clock wrong?"
+        )
     if not_before is not None and date < not_before:
         raise ReleaseRefused(suite, f"it is of {date:%Y-%m-%d}, older than one seen before of {not_before:%Y-%m-%d}")
     return Release(suite, date, _indexes(suite, fields), fields.get("Acquire-By-Hash") == "yes")
