@@ -104,12 +104,11 @@ class Portal:
         async def answer(request: Request) -> Response:
             token = signed_in(request)
 
-            def make(client: Client) -> tuple[Visit, str]:
+            def make(client: Client) -> str:
                 visit = self._visit(request, client)
-                return visit, self._render(show(visit), visit, token)
+                return self._render(show(visit), visit, token)
 
-            visit, text = await self._ask(token, make)
-            response = HTMLResponse(text)
+            response = HTMLResponse(await self._ask(token, make))
             chosen = request.path_params.get("workspace")
             if chosen and request.cookies.get(session.WORKSPACE_COOKIE) != chosen:
                 session.remember_workspace(response, chosen)
@@ -150,9 +149,7 @@ class Portal:
                 "", lambda client: client.call("POST", "/api/v1/sign-in", body={"code": code.rpartition("#")[2]})
             )
         except (Denied, Invalid):
-            fault = (
-                "This code does not work: it was used already, or is older than fifteen minutes. Ask for a new link."
-            )
+            fault = "This code does not work: it was used, or is older than fifteen minutes. Ask for a new link."
             return self._sign_in_page(following, fault, 403)
         except Unavailable as error:
             return self._sign_in_page(following, error.message, 503)
@@ -188,7 +185,9 @@ class Portal:
             "again_text": "Try again" if status in (500, 503) and request.method == "GET" else "To the overview",
         }
         token = session.token_of(request)
-        frame = frame_values(None, token) if token else {"csrf_token": ""}
+        frame: dict[str, object] = {"csrf_token": ""}
+        if token:
+            frame = {**frame_values(None, token), "workspace": request.cookies.get(session.WORKSPACE_COOKIE)}
         text = self._templates.get_template("error.html").render({**frame, **values})
         return HTMLResponse(text, status_code=status)
 

@@ -13,6 +13,8 @@ UNITS = ("kB", "MB", "GB", "TB", "PB")
 AGES = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"))
 LINE_CHARS = 160
 BODY_CHARS = 4_000
+MAX_INDENT = 32
+TOO_DEEP = "(nested too deeply to show)"
 
 
 def size(count: float | None) -> str:
@@ -100,12 +102,36 @@ def cut(text: str, limit: int = BODY_CHARS) -> str:
 
 def pretty(value: Any, limit: int = BODY_CHARS) -> str:
     """Return a text as it is and anything else as indented JSON, both cut at *limit*."""
-    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    return cut(text, limit)
+    return cut(value if isinstance(value, str) else _indented(value), limit)
 
 
 def one_line(value: Any, limit: int = LINE_CHARS) -> str:
     """Return a value on one line, cut at *limit*."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else _compact(value)
     text = " ".join(text[: 4 * limit].split())
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def sentence(text: str) -> str:
+    """Return a message of the error tree with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def _compact(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return TOO_DEEP
+
+
+def _indented(value: Any, indent: str = "") -> str:
+    """JSON with an object's keys and a list's objects a line each; a list of plain values keeps to one line."""
+    if not isinstance(value, dict | list) or not value or len(indent) > MAX_INDENT:
+        return _compact(value)
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        lines = [f"{_compact(key)}: {_indented(one, deeper)}" for key, one in value.items()]
+        return "{\n" + ",\n".join(deeper + line for line in lines) + f"\n{indent}}}"
+    if not any(isinstance(one, dict | list) for one in value):
+        return _compact(value)
+    return "[\n" + ",\n".join(deeper + _indented(one, deeper) for one in value) + f"\n{indent}]"

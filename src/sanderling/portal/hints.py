@@ -27,11 +27,11 @@ def create_device() -> str:
 
 
 def deploy(image_id: str = "digits:1", device: str = "DEVICE") -> str:
-    return f"sanderling deploy {shlex.quote(image_id)} --device {shlex.quote(device)}"
+    return f"sanderling deploy --image {shlex.quote(image_id)} --device {shlex.quote(device)}"
 
 
 def connection_string(device: str) -> str:
-    return f"sanderling device connection-string {shlex.quote(device)} > connection-string.txt"
+    return f"sanderling device connection-string {shlex.quote(device)} --to connection-string.txt"
 
 
 def fetch_ca(url: str) -> str:
@@ -39,4 +39,4 @@ def fetch_ca(url: str) -> str:
 
 
 def edge_run() -> str:
-    return "sanderling edge run --connection-string-file connection-string.txt --ca ca.pem --data ./edge-data"
+    return "sanderling edge run --connection-string-file connection-string.txt --ca ca.pem"

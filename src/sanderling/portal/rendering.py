@@ -40,6 +40,7 @@ def environment() -> jinja2.Environment:
         as_time=formats.parse_time,
         short_digest=formats.short_digest,
         cut=formats.cut,
+        sentence=formats.sentence,
         pretty=formats.pretty,
         one_line=formats.one_line,
         as_path=as_path,
