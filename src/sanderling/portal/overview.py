@@ -138,6 +138,6 @@ def next_steps(visit: Visit, found: Findings) -> Sequence[Hint]:
         Hint("Register a model", hints.register(), bool(found.models)),
         Hint("Build an image from it", hints.build(model_id), bool(built)),
         Hint("Register a device; its page says how to connect it", hints.create_device(), bool(found.devices)),
-        Hint("Deploy the image to the device", hints.deploy(image_id, device_id), bool(found.messages)),
+        Hint("Deploy the image to the device", hints.deploy(image_id, device_id), bool(built and found.messages)),
     )
     return () if all(step.is_done for step in steps) else steps
