@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # around the journey
     "sanderling.blobs": {ERRORS, "sanderling.oci"},
     "sanderling.sdk": {ERRORS, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
-    "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2"},
+    "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
     "sanderling.demo": {ERRORS, "sanderling.sdk", "rich", "sklearn", "joblib", "numpy"},
     "sanderling.cli": {ERRORS, "sanderling.sdk", "typer", "rich"},
     # the composition root; nobody imports it
