@@ -88,6 +88,12 @@ class ServerSettings:
         return f"https://{self.login_server}"
 
     @property
+    def own_url(self) -> str:
+        """The address at which the server's own processes reach it, past any relay."""
+        host = "127.0.0.1" if self.host is None or self.host in _EVERY_ADDRESS else self.host
+        return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+    @property
     def told_mqtt_port(self) -> int:
         """The MQTT port that devices are told."""
         return self.mqtt_port if self.public_mqtt_port is None else self.public_mqtt_port
