@@ -87,7 +87,7 @@ def _show_plan(out: Output, device: str, plan: Deployment) -> None:
             ("    module", plan.module),
             ("    image", plan.image),
             ("    port", f"{plan.host_port} -> 5001 (/score)" if plan.host_port else "none; --port publishes /score"),
-            *((f"    route {route.name}", route.text) for route in plan.routes),
+            *((f"    route {name}", text) for name, text in plan.routes.items()),
         ]
     )
 
