@@ -18,7 +18,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.mqtt": {ERRORS},
     "sanderling.iot": {ERRORS},
     # stages
-    "sanderling.workspace": {ERRORS, "sanderling.blobs", "sqlalchemy"},
+    # oci for Digest, the word for content that blobs is spoken to with
+    "sanderling.workspace": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy"},
     "sanderling.image": {
         ERRORS,
         "sanderling.blobs",
@@ -75,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fastapi",
         "starlette",
         "uvicorn",
+        "uvloop",
         "sqlalchemy",
         "cryptography",
         "pydantic",
