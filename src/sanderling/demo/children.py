@@ -103,16 +103,14 @@ class Children:
             child.check()
 
 
-def wait_until(
-    what: str, condition: Callable[[], bool], children: Children, timeout_s: float, every_s: float = 0.1
-) -> None:
+def wait_until(what: str, condition: Callable[[], bool], children: Children, timeout_s: float) -> None:
     """Wait until *condition* holds; raise ChildEnded when a child ends first, Unavailable when it takes too long."""
     deadline = monotonic() + timeout_s
     while not condition():
         children.check()
         if monotonic() > deadline:
             raise Unavailable(f"{what}: not after {timeout_s:.0f} s")
-        sleep(every_s)
+        sleep(0.1)
 
 
 def open_private(path: Path) -> IO[bytes]:

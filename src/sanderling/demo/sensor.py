@@ -9,6 +9,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, time
@@ -71,10 +72,8 @@ class Sensor:
     def __exit__(self, *_: object) -> None:
         if self._socket is not None:
             self._session.disconnect(monotonic())
-            try:
+            with suppress(OSError):  # it may be gone, which is what was to be
                 self._socket.sendall(self._session.take_outgoing())
-            except OSError:
-                pass  # it is gone, which is what was to be
             self._socket.close()
         self._session.connection_lost()
 

@@ -28,9 +28,8 @@ def start_server(scene: Scene) -> Client:
             *("--public-url", f"https://localhost:{ports.relay_https}", "--public-mqtt-port", str(ports.relay_mqtt)),
         ],
     )
-    wait_until(
-        "the server's CA and token", lambda: folders.ca.exists() and folders.token.exists(), scene.children, START_S
-    )
+    secrets = (folders.ca, folders.token)
+    wait_until("the server's CA and token", lambda: all(file.exists() for file in secrets), scene.children, START_S)
     client = Client(f"https://127.0.0.1:{ports.https}", token=folders.token.read_text().strip(), ca_file=folders.ca)
     wait_until("the server's answer", lambda: _is_healthy(client), scene.children, START_S)
     link = client.call("POST", "/api/v1/sign-in-links")

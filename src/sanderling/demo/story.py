@@ -64,9 +64,8 @@ def run(options: DemoOptions, console: Console, show_build: ShowBuild) -> None:
     try:
         folders.make()
     except OSError as error:
-        raise hinted(
-            Invalid(f"{folders.root} cannot be made: {error.strerror}"), "another folder: --data DIR"
-        ) from error
+        reason = f"{folders.root} cannot be made: {error.strerror}"
+        raise hinted(Invalid(reason), "another folder: --data DIR") from error
     with _alone(folders.root), Interruption() as interruption:
         ports = choose(folders.root / "ports.json")
         with Relay([(ports.relay_https, ports.https), (ports.relay_mqtt, ports.mqtt)]) as relay:

@@ -31,9 +31,8 @@ def print_digits(console: Console, training: Training, answers: Sequence[Answers
     pictures.add_row(*(Text(picture(digit), no_wrap=True) for digit in training.digits[:PICTURES]))
     pictures.add_row(*(Text(f"scored: {answers[0].predictions[n]}") for n in range(PICTURES)))
     console.print(pictures)
-    table = _table(
-        "#digit", "#is", "#model says", *(f"#{a.way}" for a in answers), "agree", *(f"#ms {a.way}" for a in answers)
-    )
+    ways = [one.way for one in answers]
+    table = _table("#digit", "#is", "#model says", *(f"#{w}" for w in ways), "agree", *(f"#ms {w}" for w in ways))
     for index in range(min(ROWS, len(training.digits))):
         said = [a.predictions.get(index, -1) for a in answers]
         agree = all(one == training.expected[index] for one in said)
