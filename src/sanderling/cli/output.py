@@ -17,6 +17,7 @@ from sanderling.sdk.hints import hinted
 if TYPE_CHECKING:
     from rich.console import Console
 
+WIDTH = 200
 JSON_HELP = "Print one JSON document on stdout; everything else goes to stderr."
 
 
@@ -30,7 +31,10 @@ class Output:
     def console(self) -> "Console":
         from rich.console import Console  # slow to import, and `--help` does not need it
 
-        return Console(stderr=self.as_json, highlight=False, soft_wrap=True)
+        console = Console(stderr=self.as_json, highlight=False, soft_wrap=True)
+        if not console.is_terminal:
+            console.width = WIDTH  # nobody's window: a table in a file is not folded
+        return console
 
     @property
     def is_live(self) -> bool:
