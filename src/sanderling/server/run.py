@@ -33,7 +33,7 @@ from sanderling.server.tls import ensure_tls, utc_now
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 2
+GRACE_S = 1
 THREADS = 32
 STALE_UPLOAD_S = 24 * 3600
 
