@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # around the journey
     "sanderling.blobs": {ERRORS, "sanderling.oci"},
     "sanderling.sdk": {ERRORS, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
-    "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2"},
+    "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
     # its sensor stands for a user's own program on the device, which speaks MQTT as azure-iot-device does
     "sanderling.demo": {
         ERRORS,
