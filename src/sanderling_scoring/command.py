@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from sanderling_scoring.module_client import ModuleClient
     from sanderling_scoring.script import Script
+    from sanderling_scoring.workload import ModuleIdentity
 
 DONE, NO_ADDRESS, WRONG_USAGE, BAD_SCRIPT = 0, 1, 2, 3
 BACKLOG = 1024
@@ -43,6 +44,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """
     try:
         settings = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        identity = _identity()
     except BadSettings as e:
         log.error(str(e))
         return WRONG_USAGE
@@ -60,7 +62,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return NO_ADDRESS
     with listener:
         loaded = _start_script(settings)
-        return BAD_SCRIPT if loaded is None else _serve(settings, loaded, listener)
+        return BAD_SCRIPT if loaded is None else _serve(settings, loaded, identity, listener)
 
 
 def _stop_start(number: int, frame: object) -> None:
@@ -139,7 +141,7 @@ def _list_models(folder: str) -> None:
     sys.stderr.flush()
 
 
-def _serve(settings: Settings, loaded: Script, listener: socket.socket) -> int:
+def _serve(settings: Settings, loaded: Script, identity: Optional[ModuleIdentity], listener: socket.socket) -> int:
     metrics = Metrics()
     scorer = Scorer(
         loaded.call, answers.timed_out, metrics, timeout_s=settings.timeout_s, max_waiting=settings.max_waiting
@@ -151,7 +153,7 @@ def _serve(settings: Settings, loaded: Script, listener: socket.socket) -> int:
     server = HttpServer(listener, routes, settings, wake, tick_s=max(0.01, min(1.0, settings.timeout_s / 4)))
     routes.gauges = server.gauges
     server.on_tick = scorer.expire
-    module = _module_client(settings, scorer, metrics)
+    module = None if identity is None else _module_client(identity, settings, scorer, metrics)
 
     def stop(number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
@@ -196,13 +198,19 @@ def _run_loop(server: HttpServer, scorer: Scorer, module: Optional[ModuleClient]
     os._exit(DONE)
 
 
-def _module_client(settings: Settings, scorer: Scorer, metrics: Metrics) -> Optional[ModuleClient]:
-    if "IOTEDGE_WORKLOADURI" not in os.environ or "IOTEDGE_MODULEID" not in os.environ:
+def _identity() -> Optional[ModuleIdentity]:
+    """Return who this module is; None when it runs on no edge device."""
+    if not (os.environ.get("IOTEDGE_WORKLOADURI") and os.environ.get("IOTEDGE_MODULEID")):
         return None
-    from sanderling_scoring.module_client import ModuleClient
     from sanderling_scoring.workload import ModuleIdentity
 
-    return ModuleClient(ModuleIdentity.from_environment(os.environ), settings.inputs, scorer, metrics)
+    return ModuleIdentity.from_environment(os.environ)
+
+
+def _module_client(identity: ModuleIdentity, settings: Settings, scorer: Scorer, metrics: Metrics) -> ModuleClient:
+    from sanderling_scoring.module_client import ModuleClient
+
+    return ModuleClient(identity, settings.inputs, scorer, metrics)
 
 
 def _greet(settings: Settings, listener: socket.socket) -> None:

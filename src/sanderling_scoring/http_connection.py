@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sanderling_scoring.http_parser import Request
 
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024  # more would make malloc map and unmap memory for every read
 MAX_PIPELINED_BYTES = 64 * 1024
 
 

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from scoring.conftest import Serve
-from scoring.serving import SRC, ScoringProcess, read_responses
 
 from sanderling_scoring import __version__
+from scoring.conftest import Serve
+from scoring.serving import SRC, ScoringProcess, read_responses
 
 ECHO = """
     def init():
@@ -210,7 +210,7 @@ def test_the_version_flag_free_help_names_the_variables() -> None:
 
 
 OTHERS = sorted(Path.home().joinpath(".pyenv", "versions").glob("3.*/bin/python"))
-OTHERS = [path for path in OTHERS if (3, 9) <= tuple(int(n) for n in path.parts[-3].split(".")[:2])]
+OTHERS = [path for path in OTHERS if tuple(int(n) for n in path.parts[-3].split(".")[:2]) >= (3, 9)]
 
 
 @pytest.mark.parametrize("python", OTHERS or [None], ids=lambda p: p.parts[-3] if p else "none")
@@ -222,7 +222,7 @@ def test_it_runs_on_every_python_here_from_3_9(serve: Serve, python: Path | None
         assert client.post("/score", content="hé").json() == {"got": "hé"}
         assert client.get("/metrics").status_code == 200
         assert client.get("/swagger.json").status_code == 200
-    modules = "command module_client workload mqtt_client swagger aml_http azureml_names".split()
+    modules = ["command", "module_client", "workload", "mqtt_client", "swagger", "aml_http", "azureml_names"]
     line = "import " + ", ".join(f"sanderling_scoring.{name}" for name in modules)
     subprocess.run([str(python), "-W", "error", "-c", line], env={"PYTHONPATH": str(SRC)}, check=True, timeout=30)
     process.terminate()

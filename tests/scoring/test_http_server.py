@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+
 from scoring.conftest import Serve
 from scoring.serving import ScoringProcess, exchange, read_all, read_responses
 
@@ -392,7 +393,8 @@ def test_load_that_is_stopped_loses_no_answer(serve: Serve) -> None:
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    while len(answered) < 50:
+        time.sleep(0.01)
     process.terminate()
     assert process.exit_code(5) == 0
     for thread in threads:
