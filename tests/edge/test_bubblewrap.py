@@ -1,9 +1,5 @@
 import asyncio
-import json
 import os
-import shutil
-import signal
-import stat
 import subprocess
 import sys
 import textwrap
@@ -74,8 +70,18 @@ async def test_a_module_runs_as_the_images_user_in_a_closed_box(engine: Bubblewr
     await engine.start("m")
     assert await until_exited(engine) == 7
     log = (await engine.logs("m")).decode()
-    for expected in ("uid=65532", "/etc\n", "socket goes here", "127.0.0.7 gateway.test", "CapEff:\t0000000000000000",
-                     "wrote-tmp", "read-only", "hello hush", "\nm\n", "end\n"):
+    for expected in (
+        "uid=65532",
+        "/etc\n",
+        "socket goes here",
+        "127.0.0.7 gateway.test",
+        "CapEff:\t0000000000000000",
+        "wrote-tmp",
+        "read-only",
+        "hello hush",
+        "\nm\n",
+        "end\n",
+    ):
         assert expected in log, f"{expected!r} is not in\n{log}"
 
 
@@ -99,7 +105,9 @@ async def test_as_root_the_module_is_an_unprivileged_user_of_the_host_even_when_
     await engine.stop("m", 0.2)
 
 
-async def test_stop_lets_the_module_finish_and_kills_one_that_does_not(engine: BubblewrapEngine, tmp_path: Path) -> None:
+async def test_stop_lets_the_module_finish_and_kills_one_that_does_not(
+    engine: BubblewrapEngine, tmp_path: Path
+) -> None:
     polite = "trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.1; done"
     await created(engine, tiny_image(polite), tmp_path)
     await engine.start("m")
@@ -146,9 +154,7 @@ async def test_secrets_are_not_in_any_command_line(engine: BubblewrapEngine, tmp
 
 async def test_create_options_win_over_the_image(engine: BubblewrapEngine, tmp_path: Path) -> None:
     image = tiny_image("echo image", Env=["A=1", "B=1"], WorkingDir="/")
-    await created(
-        engine, image, tmp_path, Entrypoint=["/bin/env"], WorkingDir="/bin", Env=["A=2", "SECRET=options"]
-    )
+    await created(engine, image, tmp_path, Entrypoint=["/bin/env"], WorkingDir="/bin", Env=["A=2", "SECRET=options"])
     await engine.start("m")
     assert await until_exited(engine) == 0
     log = await engine.logs("m")

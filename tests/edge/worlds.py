@@ -78,7 +78,23 @@ def make_image(*layers: bytes, config: Mapping[str, object] | None = None, archi
 
 def busybox_layer() -> bytes:
     assert BUSYBOX is not None
-    names = ["sh", "id", "cat", "ls", "touch", "sleep", "mount", "env", "kill", "echo", "grep", "hostname", "wget", "nc", "pwd"]
+    names = [
+        "sh",
+        "id",
+        "cat",
+        "ls",
+        "touch",
+        "sleep",
+        "mount",
+        "env",
+        "kill",
+        "echo",
+        "grep",
+        "hostname",
+        "wget",
+        "nc",
+        "pwd",
+    ]
     return tar(
         [
             folder("bin"),

@@ -90,6 +90,11 @@ class Stage:
             raise
         return prepared
 
+    def probe(self) -> list[str]:
+        """Return a command that succeeds where modules can run: a sandbox of the host's root that does nothing."""
+        args = ["--unshare-user", "--unshare-pid", "--disable-userns", "--ro-bind", "/", "/", "--", "/bin/true"]
+        return self._argv(args, [], (_UNPRIVILEGED, _UNPRIVILEGED))
+
     def _mounts(
         self, name: str, root: Path, binds: Sequence[tuple[str, str, bool]]
     ) -> tuple[list[list[str]], list[sandbox.Mount]]:
