@@ -7,7 +7,6 @@
       identities.json              this device's identities and keys (0600)
       discovery.json               the hub's last answer at /.well-known/sanderling
       desired/{agent,hub}.json     the last good desired properties
-      restarts.json                restart counters of the modules
       tags.json                    image reference -> digest of its manifest
       content/sha256/<hex>         blobs as pulled, verified
       content/partial/<hex>        a pull that was cut; resumed by range
@@ -60,11 +59,6 @@ class Layout:
     def discovery(self) -> Path:
         """The hub's last description of itself."""
         return self.root / "discovery.json"
-
-    @property
-    def restarts(self) -> Path:
-        """Restart counters."""
-        return self.root / "restarts.json"
 
     @property
     def hub_database(self) -> Path:

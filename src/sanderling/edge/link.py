@@ -1,6 +1,6 @@
 """A connection to the hub as one module identity, kept up for ever.
 
-    connect ──▶ twin GET, reported, messages ──lost, or the token nears its end──▶ wait (jittered, 0.5 s to 30 s) ──▶ connect
+    connect ──▶ twin, messages ──lost, or the token nears its end──▶ wait (jittered, 0.5 s to 30 s) ──▶ connect
 
 Rules: the identity's key comes from the cache, so no REST call is needed to
 reconnect; the token is renewed by a new connection well before it expires; what
@@ -134,8 +134,8 @@ class HubLink:
                 reading.cancel()
             self._session.disconnect(_now())
             self._flush(writer)
-        except* (SanderlingError, OSError) as group_error:
-            raise _first(group_error) from None
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
         finally:
             writer.close()
             with contextlib.suppress(OSError, TimeoutError, ssl.SSLError):

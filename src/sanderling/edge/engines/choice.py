@@ -2,9 +2,14 @@
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from sanderling.edge.engines.bubblewrap import BubblewrapEngine
+from sanderling.edge.engines.port import ContainerEngine
 from sanderling.edge.engines.stage import Stage
+from sanderling.edge.layout import Layout
+from sanderling.edge.settings import EngineName
 from sanderling.errors import Unavailable
 
 
@@ -42,3 +47,18 @@ async def check_bwrap(bwrap: Path, volumes: Path) -> None:
             f"bubblewrap cannot make a sandbox on this machine ({detail[-1] if detail else process.returncode}): "
             "allow unprivileged user namespaces, or install Docker"
         )
+
+
+async def choose_engine(name: EngineName, layout: Layout, hosts: str, changed: Callable[[], None]) -> ContainerEngine:
+    """Return the engine *name*; `auto` takes Docker where its API answers, else bubblewrap.
+
+    Raises `Unavailable` with the way out when it does not work here.
+    """
+    bwrap = find_bwrap()
+    if bwrap is None:
+        raise Unavailable(
+            "no engine can run modules here: Docker's API does not answer and bubblewrap is not installed; "
+            "install `sanderling[edge]` (it has bubblewrap), or Docker"
+        )
+    await check_bwrap(bwrap, layout.folder("volumes"))
+    return BubblewrapEngine(layout, bwrap, hosts, changed)

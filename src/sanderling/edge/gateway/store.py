@@ -117,7 +117,7 @@ class Store:
         self.size_bytes += added
         try:
             await self._do(insert)
-        except BaseException:
+        except Unavailable:
             self.size_bytes -= added
             raise
 
