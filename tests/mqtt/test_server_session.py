@@ -74,9 +74,19 @@ def test_nothing_comes_before_connect(packet: Packet) -> None:
     assert isinstance(session.receive(encode(packet), 0)[0], Closed)
 
 
-def test_nothing_comes_between_connect_and_its_answer() -> None:
+def test_a_client_need_not_wait_for_the_answer_to_connect() -> None:
     session = ServerSession(now=0)
-    events = session.receive(encode(CONNECT) + encode(Pingreq()), 0)
+    message = Publish("a", b"x")
+    assert session.receive(encode(CONNECT) + encode(message), 0) == [ConnectRequested(CONNECT)]
+    assert session.receive(encode(message), 0) == []
+    session.accept(CONNECT, SessionState(), session_present=False)
+    assert session.receive(b"", 1) == [Published(message), Published(message)]
+    assert session.receive(b"", 1) == []
+
+
+def test_a_client_that_sends_much_before_the_answer_is_closed() -> None:
+    session = ServerSession(now=0)
+    events = session.receive(encode(CONNECT) + encode(Pingreq()) * 200, 0)
     assert isinstance(events[-1], Closed)
 
 

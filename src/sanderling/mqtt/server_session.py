@@ -38,6 +38,8 @@ from sanderling.mqtt.packets import (
     Unsubscribe,
 )
 
+_MAX_EARLY = 100  # packets before the answer to CONNECT
+
 
 @dataclass(slots=True)
 class SessionState:
@@ -78,6 +80,7 @@ class ServerSession:
         self._max_unacked = max_unacked
         self._silence_s: float = connect_timeout_s
         self._heard_at = now
+        self._early: list[Packet] = []
         self.state = SessionState()
 
     @property
@@ -101,7 +104,10 @@ class ServerSession:
             return []
         events: list[Event] = []
         try:
-            for packet in self._decoder.feed(data):
+            packets = self._decoder.feed(data)
+            if self.is_connected and self._early:
+                packets, self._early = self._early + packets, []
+            for packet in packets:
                 self._heard_at = now
                 events += self._take(packet)
                 if self.is_closed:
@@ -117,7 +123,10 @@ class ServerSession:
         return [self._close(f"nothing was heard for {now - self._heard_at:.0f} s")]
 
     def accept(self, connect: Connect, state: SessionState, *, session_present: bool) -> None:
-        """Take the client in with its remembered *state*, and queue again what it has not acknowledged."""
+        """Take the client in with its remembered *state*, and queue again what it has not acknowledged.
+
+        A client need not wait for this (3.1.4): call `receive` with no bytes for what it has sent meanwhile.
+        """
         self._phase = "connected"
         self.state = state
         # 3.1.2.10; a client that asks for no keepalive gets the longest, so that a dead one is noticed at all.
@@ -180,8 +189,10 @@ class ServerSession:
         if self._phase == "opened":
             return self._take_connect(packet)
         if self._phase == "asked":
-            # 3.1.4 lets a client send before CONNACK. None of ours does, and it would have to be kept unverified.
-            raise ProtocolError("a packet came before the answer to CONNECT")
+            if len(self._early) >= _MAX_EARLY:
+                raise ProtocolError(f"more than {_MAX_EARLY} packets came before the answer to CONNECT")
+            self._early.append(packet)
+            return []
         match packet:
             case Publish():
                 return [Published(packet)]
