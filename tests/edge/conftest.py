@@ -1,11 +1,10 @@
 import os
-import socket
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # worlds.py, beside the tests
+from tests.edge.cloud import Cloud
 
 
 @pytest.fixture
@@ -14,15 +13,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """A registry and a hub, started."""
+    made = Cloud(tmp_path / "cloud")
+    made.start()
+    yield made
+    made.close()
 
 
 @pytest.fixture(autouse=True)
-def no_process_is_left_behind() -> object:
+def no_process_is_left_behind() -> Iterator[None]:
     yield
     mine = [p for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(p) == os.getpid()]
     bwrap = [p.name for p in mine if b"--args" in _read(p / "cmdline")]

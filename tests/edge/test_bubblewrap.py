@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from worlds import BUSYBOX, MadeImage, tiny_image
+from tests.edge.worlds import BUSYBOX, MadeImage, tiny_image
 
 from sanderling.edge.engines import ContainerSpec, State
 from sanderling.edge.engines.bubblewrap import BubblewrapEngine

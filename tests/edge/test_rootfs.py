@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from worlds import file, folder, link, tar
+from tests.edge.worlds import file, folder, link, tar
 
 from sanderling.edge.rootfs import build_rootfs, ensure_mount_point, resolve_inside
 from sanderling.edge.unpack import unpack_layer

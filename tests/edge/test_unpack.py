@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from worlds import file, folder, link, tar
+from tests.edge.worlds import file, folder, link, tar
 
 from sanderling.edge.unpack import unpack_layer
 from sanderling.errors import Invalid

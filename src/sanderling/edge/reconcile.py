@@ -79,7 +79,7 @@ class Reconciler:
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
         self._notes: dict[str, tuple[float, str]] = {}
-        self._generation = -1
+        self._generation = self._tidied = -1
 
     def wake(self) -> None:
         """Say that something may have changed."""
@@ -126,7 +126,8 @@ class Reconciler:
             self._wake.set()
         await self._note_exits(actual)
         self._send_report(actual)
-        if not steps and not self._pulls and not self._troubles:
+        if not steps and not self._pulls and not self._troubles and self._tidied != self._generation:
+            self._tidied = self._generation
             await self._tidy([spec.image for spec in config.modules.values()], actual)
 
     def _held(self, images: Sequence[str]) -> dict[str, HeldImage]:
@@ -142,8 +143,7 @@ class Reconciler:
         for step in steps:
             name = step.module
             trouble = self._troubles.get(name)
-            waits = trouble is not None and (trouble.retry_at is None or trouble.retry_at > self._clock())
-            if name in failed or (waits and not isinstance(step, Start)):
+            if name in failed or (trouble is not None and not trouble.is_pull and trouble.waits(self._clock())):
                 failed.add(name)
                 continue
             try:
@@ -153,7 +153,7 @@ class Reconciler:
                 self._troubled(name, e, e.message if repr(name) in e.message else f"module {name!r}: {e.message}")
             else:
                 changed = True
-                if isinstance(step, Start):
+                if isinstance(step, Start) and trouble is not None and not trouble.is_pull:
                     self._troubles.pop(name, None)
         return changed
 
@@ -200,11 +200,11 @@ class Reconciler:
 
     def _begin_pull(self, pulls: asyncio.TaskGroup, spec: ModuleSpec) -> None:
         trouble = self._troubles.get(spec.name)
-        if trouble is not None and (trouble.retry_at is None or trouble.retry_at > self._clock()):
+        if trouble is not None and trouble.is_pull and trouble.waits(self._clock()):
             return
         if spec.pull_policy == "never":
             text = f"module {spec.name!r}: image {spec.image} is not on this device and imagePullPolicy is 'never'"
-            self._troubles[spec.name] = Trouble(text, None)
+            self._troubles[spec.name] = Trouble(text, None, is_pull=True)
             return
         if spec.image not in self._pulls:
             self._pulls[spec.image] = pulls.create_task(self._pull(spec), name=f"pull of {spec.image}")
@@ -224,20 +224,21 @@ class Reconciler:
             latest = self._desired.config
             for module in (latest or config).modules.values():
                 if module.image == spec.image:
-                    # What the registry refuses today may be pushed or allowed tomorrow, so a pull is always tried again.
-                    self._troubled(module.name, e, explain(module.name, module.image, e), is_final=False)
+                    self._troubled(module.name, e, explain(module.name, module.image, e), is_pull=True)
         else:
             _log.info("pulled %s (%s)", spec.image, image.digest)
+            self._troubles = {name: trouble for name, trouble in self._troubles.items() if not trouble.is_pull}
         finally:
             self._pulls.pop(spec.image, None)
             self._progress.pop(spec.image, None)
             self._wake.set()
 
-    def _troubled(self, name: str, error: SanderlingError, message: str, *, is_final: bool = True) -> None:
+    def _troubled(self, name: str, error: SanderlingError, message: str, *, is_pull: bool = False) -> None:
         count = self._troubles[name].count + 1 if name in self._troubles else 1
-        final = is_final and isinstance(error, Invalid)
-        retry_at = None if final else self._clock() + backoff_s(count - 1)
-        self._troubles[name] = Trouble(message, retry_at, count)
+        # What the registry refuses today may be pushed or allowed tomorrow: a pull is always tried again.
+        is_final = isinstance(error, Invalid) and not is_pull
+        retry_at = None if is_final else self._clock() + backoff_s(count - 1)
+        self._troubles[name] = Trouble(message, retry_at, is_pull, count)
         _log.warning("%s", message)
 
     async def _note_exits(self, actual: Mapping[str, Container]) -> None:

@@ -15,11 +15,19 @@ _MAX_DESCRIPTION = 1000
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why the next step of a module failed, and when it is tried again (None: when something new is desired)."""
+    """Why the next step of a module failed, and when it is tried again (None: when something new is desired).
+
+    *is_pull*: its new image could not be had; what runs goes on.
+    """
 
     message: str
     retry_at: float | None
+    is_pull: bool
     count: int = 1
+
+    def waits(self, now: float) -> bool:
+        """Say whether it is too early to try again."""
+        return self.retry_at is None or self.retry_at > now
 
 
 def module_report(

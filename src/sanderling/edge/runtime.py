@@ -119,7 +119,12 @@ class Device:
         hub = EdgeHub(self._layout, self.identities, settings.max_store_bytes, self._link)
         workload = WorkloadApi(self._layout, self._ca, self._trust_bundle, self.identities.find, names)
         puller = Puller(content, host_platform(), self._tls, plain_http=settings.plain_http_registries)
-        link = self._link(EDGE_AGENT, on_desired=lambda desired: (self._desired.update(desired), waker())[1])
+
+        def take_desired(desired: Json) -> None:
+            self._desired.update(desired)
+            waker()
+
+        link = self._link(EDGE_AGENT, on_desired=take_desired)
 
         def report(modules: Mapping[str, Json], status: Json) -> None:
             link.report(agent_report(modules, self._desired.version, status, _platform(), engine.name, _VERSION))
