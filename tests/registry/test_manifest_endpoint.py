@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from conftest import code_of, push_blob, push_image, put_manifest
+from tests.registry.world import code_of, push_blob, push_image, put_manifest
 
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, media_types
 
