@@ -1,10 +1,13 @@
 """A build's log for people: a `-->` line for each step, its lines below, a bar for transfers."""
 
+import re
+
 from sanderling.cli.output import Output, size_text
 from sanderling.cli.progress import Meter
 from sanderling.sdk.image import Image, LogEvent
 
-COLUMNS = ("IMAGE", "#SIZE", "PUSHED", "#SECONDS")
+COLUMNS = ("IMAGE", "#SIZE", "LAYERS", "PUSHED", "#SECONDS")
+LAYERS = re.compile(r"(\d+) layers, (\d+) known")
 
 
 class BuildLog:
@@ -14,7 +17,7 @@ class BuildLog:
         self._output = output
         self._meter = Meter(output)
         self._step = ""
-        self._pushed = ""
+        self._pushed = self._layers = ""
 
     def __enter__(self) -> "BuildLog":
         return self
@@ -31,6 +34,8 @@ class BuildLog:
         self._meter.close()
         if event.step == "push":
             self._pushed = event.text
+        if match := LAYERS.search(event.text):
+            self._layers = f"{match[1]}, {match[2]} reused"
         if event.level in ("warning", "error"):
             self._output.line(f"    {event.level}: {event.text}")
         elif event.step != self._step:
@@ -38,9 +43,9 @@ class BuildLog:
         else:
             self._output.line(f"    {event.text}")
 
-    def summary(self, image: Image, seconds: float) -> tuple[str, str, str, str]:
-        """The closing table's row: image, size, how much of it had to be sent to the registry, seconds."""
-        return (image.id, size_text(image.size_bytes), self._pushed, f"{seconds:.1f}")
+    def summary(self, image: Image, seconds: float) -> tuple[str, str, str, str, str]:
+        """The closing table's row: image, size, layers, how much had to be sent to the registry, seconds."""
+        return (image.id, size_text(image.size_bytes), self._layers, self._pushed, f"{seconds:.1f}")
 
     def _begin(self, step: str, text: str) -> None:
         self._step = step
