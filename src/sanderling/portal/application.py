@@ -26,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.portal import devices, images, models, overview, registry, session
 from sanderling.portal.downloads import download
-from sanderling.portal.guard import Guard
+from sanderling.portal.guard import HEADERS, Guard
 from sanderling.portal.rendering import environment, path
 from sanderling.portal.visit import Page, Show, Visit
 from sanderling.sdk import Workspace
@@ -189,7 +189,8 @@ class Portal:
         if token:
             frame = {**frame_values(None, token), "workspace": request.cookies.get(session.WORKSPACE_COOKIE)}
         text = self._templates.get_template("error.html").render({**frame, **values})
-        return HTMLResponse(text, status_code=status)
+        # A fault of ours is answered outside of the guard.
+        return HTMLResponse(text, status_code=status, headers={**HEADERS, "Cache-Control": "no-store"})
 
     def _sign_in_page(self, following: str, fault: str | None = None, status: int = 200) -> Response:
         values = {"next": following if following != "/" else None, "fault": fault}
