@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -75,13 +77,6 @@ def test_a_sign_in_link_works_once_and_its_session_can_be_ended(server: RunningS
     assert code_of(session.get("/api/v1/me")) == (401, "unauthenticated")
 
 
-def test_guessing_codes_is_slowed(server: RunningServer) -> None:
-    answers = [server.anyone.post("/api/v1/sign-in", json={"code": f"guess-{n}"}) for n in range(11)]
-    assert code_of(answers[0]) == (401, "unauthenticated")
-    assert code_of(answers[-1]) == (429, "unavailable")
-    assert int(answers[-1].headers["retry-after"]) > 0
-
-
 def test_the_openapi_document_lists_every_route_of_the_api(server: RunningServer) -> None:
     document = server.anyone.get("/api/openapi.json").json()
     assert document["openapi"].startswith("3.")
@@ -102,3 +97,32 @@ def test_answers_are_not_cached_and_their_type_is_not_guessed(server: RunningSer
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "server" not in answer.headers
+
+
+def test_guessing_codes_is_slowed_for_the_address_that_guesses(server: RunningServer) -> None:
+    context = ssl.create_default_context(cafile=str(server.data / "tls" / "ca.pem"))
+    transport = httpx.HTTPTransport(verify=context, local_address="127.0.0.2")
+    with httpx.Client(
+        base_url=str(server.info["url"]).replace("localhost", "127.0.0.1"), transport=transport
+    ) as guesser:
+        answers = [guesser.post("/api/v1/sign-in", json={"code": f"guess-{n}"}) for n in range(11)]
+    assert code_of(answers[0]) == (401, "unauthenticated")
+    assert code_of(answers[-1]) == (429, "unavailable")
+    assert int(answers[-1].headers["retry-after"]) > 0
+    code = server.api.post("/api/v1/sign-in-links").json()["url"].partition("#")[2]
+    assert server.anyone.post("/api/v1/sign-in", json={"code": code}).status_code == 200
+
+
+def test_the_portal_signs_in_with_a_link_and_shows_the_workspace(server: RunningServer) -> None:
+    browser = server.anyone
+    start = browser.get("/")
+    assert (start.status_code, start.headers["location"]) == (303, "/sign-in")
+    page = browser.get("/sign-in")
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    code = server.api.post("/api/v1/sign-in-links").json()["url"].partition("#")[2]
+    signed_in = browser.post("/sign-in", data={"code": code}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert signed_in.status_code == 303
+    overview = browser.get("/workspaces/demo/models")
+    assert overview.status_code == 200
+    assert "demo" in overview.text
+    assert browser.get("/no-such-page").status_code == 404

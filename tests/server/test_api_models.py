@@ -112,6 +112,6 @@ def test_json_that_is_nested_without_end_is_invalid(server: RunningServer) -> No
 
 
 def test_unknown_names_and_paths_are_404_in_the_apis_shape(server: RunningServer) -> None:
-    for path in (f"{WS}/models/nothing", "/api/v1/workspaces/nowhere", "/api/v1/nothing", "/nothing"):
+    for path in (f"{WS}/models/nothing", "/api/v1/workspaces/nowhere", "/api/v1/nothing"):
         answer = server.api.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found"), path

@@ -6,6 +6,7 @@ a NAT or a load balancer. Login server, connection strings, the well-known
 document and sign-in links always use the public one.
 """
 
+import ipaddress
 import re
 import socket
 from dataclasses import dataclass, replace
@@ -56,7 +57,7 @@ class ServerSettings:
         if self.port and self.port == self.mqtt_port and self.public_url is None:
             raise Invalid(f"port {self.port} is given for both HTTPS and MQTT; choose another with --mqtt-port")
         for name in self.host_names:
-            if not _HOST_NAME.fullmatch(name) and ":" not in name:
+            if not _HOST_NAME.fullmatch(name) and not _is_address(name):
                 raise Invalid(f"host name {name!r}: give a name or an address, without https:// and port")
         if self.public_url is not None:
             _parse_public_url(self.public_url)
@@ -87,6 +88,12 @@ class ServerSettings:
         return f"https://{self.login_server}"
 
     @property
+    def own_url(self) -> str:
+        """The address at which the server's own processes reach it, past any relay."""
+        host = "127.0.0.1" if self.host is None or self.host in _EVERY_ADDRESS else self.host
+        return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+    @property
     def told_mqtt_port(self) -> int:
         """The MQTT port that devices are told."""
         return self.mqtt_port if self.public_mqtt_port is None else self.public_mqtt_port
@@ -100,6 +107,14 @@ class ServerSettings:
         if self.host is not None and self.host not in _EVERY_ADDRESS:
             names.add(self.host)
         return tuple(sorted(names))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_public_url(url: str) -> tuple[str, int]:
