@@ -1,4 +1,4 @@
-"""A real server process, the portal in front of it over TLS, and browsers' sessions on it."""
+"""A real server process with its portal, and browsers' sessions on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 @dataclass(frozen=True)
 class Site:
-    """The portal's address, and the server behind it."""
+    """A server's address, its data folder, and a client with all rights."""
 
     url: str
     data: Path
@@ -97,16 +97,11 @@ def running_portal(client_for: Callable[[str], Client], tls: Path) -> Iterator[s
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A portal over a server that holds nothing yet but what tests put there."""
+    """A server with its portal, which holds nothing but what tests put there."""
     with running_server(tmp_path_factory.mktemp("server")) as (url, data):
-        ca = data / "tls" / "ca.pem"
-
-        def client_for(token: str) -> Client:
-            return Client(url, token=token, ca_file=ca)
-
         token = (data / "secrets" / "owner-token").read_text().strip()
-        with running_portal(client_for, data / "tls") as address, client_for(token) as owner:
-            yield Site(address, data, owner)
+        with Client(url, token=token, ca_file=data / "tls" / "ca.pem") as owner:
+            yield Site(url, data, owner)
 
 
 @pytest.fixture(scope="session")
