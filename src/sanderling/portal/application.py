@@ -108,7 +108,7 @@ class Portal:
                 visit = self._visit(request, client)
                 return self._render(show(visit), visit, token)
 
-            response = HTMLResponse(await self._ask(token, make))
+            response = html(await self._ask(token, make))
             chosen = request.path_params.get("workspace")
             if chosen and request.cookies.get(session.WORKSPACE_COOKIE) != chosen:
                 session.remember_workspace(response, chosen)
@@ -190,11 +190,11 @@ class Portal:
             frame = {**frame_values(None, token), "workspace": request.cookies.get(session.WORKSPACE_COOKIE)}
         text = self._templates.get_template("error.html").render({**frame, **values})
         # A fault of ours is answered outside of the guard.
-        return HTMLResponse(text, status_code=status, headers={**HEADERS, "Cache-Control": "no-store"})
+        return html(text, status, {**HEADERS, "Cache-Control": "no-store"})
 
     def _sign_in_page(self, following: str, fault: str | None = None, status: int = 200) -> Response:
         values = {"next": following if following != "/" else None, "fault": fault}
-        return HTMLResponse(self._templates.get_template("sign_in.html").render(values), status_code=status)
+        return html(self._templates.get_template("sign_in.html").render(values), status)
 
     async def _ask(self, token: str, work: Callable[[Client], T]) -> T:
         """Run *work* with a client in one of the portal's threads.
@@ -232,6 +232,11 @@ class Portal:
     def _render(self, page: Page, visit: Visit, token: str) -> str:
         frame = frame_values(visit, token, page)
         return self._templates.get_template(page.template).render({**frame, **page.values})
+
+
+def html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
+    """Return a page. What devices send may hold half a surrogate pair, which no encoding takes: it becomes a "?"."""
+    return HTMLResponse(text.encode("utf-8", "replace"), status_code=status, headers=headers)
 
 
 def signed_in(request: Request) -> str:
