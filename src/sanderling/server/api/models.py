@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 
-from sanderling.errors import Invalid
+from sanderling.errors import Conflict, Invalid
 from sanderling.oci import Digest
 from sanderling.server.api.depends import PartsDep, Shape, WorkspaceDep
 from sanderling.workspace import ModelVersion
@@ -95,6 +95,10 @@ def get_model(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> Mod
 @router.delete("/{name}/versions/{version}", status_code=204)
 def delete_model(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> Response:
     """Delete one version; its number is never used again. 409 when an image was built from it."""
+    parts.workspaces.get_model(ws, name, version)
+    users = [image.id for image in parts.builds.find_users(ws, name, version)]
+    if users:
+        raise Conflict(f"model '{name}:{version}' is in the images {', '.join(users[:5])}: delete those first")
     parts.workspaces.delete_model(ws, name, version)
     return Response(status_code=204)
 
