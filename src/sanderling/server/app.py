@@ -1,8 +1,12 @@
 """One ASGI application for everything the server answers over HTTPS.
 
 /api, /.well-known, /healthz   the public API
+/v2                            the registry
+/devices, /twins, ...          the hub's REST
 everything else                the portal, which also says that a page is not there
 """
+
+from starlette.routing import Router
 
 from sanderling import portal
 from sanderling.sdk.client import Client
@@ -62,7 +66,9 @@ class Front:
 def create_app(parts: Parts) -> App:
     """Return the application over *parts*."""
     by_path: dict[str, App] = dict.fromkeys(API_PATHS, create_api(parts))
-    return SafeHeaders(Front(by_path, create_portal(parts)))
+    by_path["/v2"] = parts.registry.app()
+    hub = Router(parts.hub.rest_routes(), redirect_slashes=False, default=create_portal(parts))
+    return SafeHeaders(Front(by_path, hub))
 
 
 def create_portal(parts: Parts) -> App:

@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
@@ -25,7 +26,7 @@ from sanderling.sdk.settings import ServerRecord, forget_server, record_server
 from sanderling.server.app import create_app
 from sanderling.server.database import DataFolder, open_database
 from sanderling.server.files import ensure_private_folder
-from sanderling.server.listening import listen
+from sanderling.server.listening import PortInUse, listen
 from sanderling.server.parts import Parts, join
 from sanderling.server.settings import ServerSettings
 from sanderling.server.tls import ensure_tls, utc_now
@@ -33,6 +34,8 @@ from sanderling.server.tls import ensure_tls, utc_now
 log = logging.getLogger(__name__)
 
 GRACE_S = 2
+THREADS = 32
+STALE_UPLOAD_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ def run(settings: ServerSettings, ready: Callable[[ServerInfo], None] | None = N
     Raises Conflict when the data folder or a port is in use, Invalid when the folder cannot be used;
     nothing was changed then.
     """
+    settings = replace(settings, data=settings.data.absolute())
     folder = DataFolder(settings.data)
     with ExitStack() as stack:
         stack.callback(folder.release)
@@ -63,9 +67,9 @@ def run(settings: ServerSettings, ready: Callable[[ServerInfo], None] | None = N
         mqtt = stack.enter_context(listen(settings.host, settings.mqtt_port, "--mqtt-port"))
         _acquire(folder)
         parts = _prepare(settings.with_ports(_port(https), _port(mqtt)))
-        stack.callback(parts.engine.dispose)
+        stack.callback(parts.close)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(parts, https, ready))
+            runner.run(_serve(parts, https, mqtt, ready))
 
 
 def _acquire(folder: DataFolder) -> None:
@@ -101,7 +105,9 @@ def _is_news(record: logging.LogRecord) -> bool:
     return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
 
 
-async def _serve(parts: Parts, sockets: list[socket.socket], ready: Callable[[ServerInfo], None] | None) -> None:
+async def _serve(
+    parts: Parts, https: list[socket.socket], mqtt: list[socket.socket], ready: Callable[[ServerInfo], None] | None
+) -> None:
     config = uvicorn.Config(
         create_app(parts),
         loop="none",
@@ -127,15 +133,53 @@ async def _serve(parts: Parts, sockets: list[socket.socket], ready: Callable[[Se
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
-    with ExitStack() as stack:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "server"))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_mqtt(parts, mqtt))
+        parts.builds.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(_announce(parts, server, stack, ready))
-            await server.serve(sockets)
+            group.create_task(_end_builds(parts))
+            group.create_task(_keep_house(parts))
+            await server.serve(https)
             parts.stopping.set()
 
 
+@asynccontextmanager
+async def _mqtt(parts: Parts, held: list[socket.socket]) -> AsyncIterator[None]:
+    """Serve MQTT on the port of the *held* sockets, which are let go for it."""
+    for one in held:
+        one.close()
+    settings = parts.settings
+    async with AsyncExitStack() as stack:
+        server = parts.hub.mqtt_server(settings.host or "", settings.mqtt_port, parts.tls.server_context())
+        try:
+            await stack.enter_async_context(server)
+        except OSError as e:
+            raise PortInUse(settings.mqtt_port, "--mqtt-port") from e
+        yield
+
+
+async def _end_builds(parts: Parts) -> None:
+    """End builds as soon as the server stops, beside the open connections and not after them."""
+    await parts.stopping.wait()
+    await asyncio.to_thread(parts.builds.close)
+
+
+async def _keep_house(parts: Parts) -> None:
+    """End uploads to the registry that nobody goes on with, every hour."""
+    while not parts.stopping.is_set():
+        try:
+            await parts.registry.end_stale_uploads(STALE_UPLOAD_S)
+        except Exception:  # one failure must not end the server
+            log.exception("stale uploads could not be ended; tried again in an hour")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3600):
+                await parts.stopping.wait()
+
+
 async def _announce(
-    parts: Parts, server: _HttpServer, stack: ExitStack, ready: Callable[[ServerInfo], None] | None
+    parts: Parts, server: _HttpServer, stack: AsyncExitStack, ready: Callable[[ServerInfo], None] | None
 ) -> None:
     while not server.started:
         if server.should_exit:

@@ -31,6 +31,7 @@ class ServerSettings:
         name that clients are told, unless `public_url` says another.
     public_url: `https://name[:port]` as clients and devices see it.
     build_workers: how many images are built at once.
+    debian_mirror, debian_security_mirror: where base images come from; None takes the host's own sources.
     max_blob_bytes: the largest single file of a model, or layer of an image.
     """
 
@@ -43,8 +44,8 @@ class ServerSettings:
     host_names: tuple[str, ...] = ()
     build_workers: int = 1
     max_blob_bytes: int = 64 * 1024**3
-    mirror: str | None = None
-    index_url: str | None = None
+    debian_mirror: str | None = None
+    debian_security_mirror: str | None = None
 
     def __post_init__(self) -> None:
         for what, port in (
@@ -90,7 +91,7 @@ class ServerSettings:
     @property
     def own_url(self) -> str:
         """The address at which the server's own processes reach it, past any relay."""
-        host = "127.0.0.1" if self.host is None or self.host in _EVERY_ADDRESS else self.host
+        host = "localhost" if self.host is None or self.host in _EVERY_ADDRESS else self.host
         return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
 
     @property

@@ -145,7 +145,9 @@ async def read_build_log(
 
     async def read(wait_s: float) -> dict[str, Any]:
         page = await anyio.to_thread.run_sync(
-            lambda: parts.builds.read_log(ws, name, version, after, wait_s), limiter=_log_threads, abandon_on_cancel=True
+            lambda: parts.builds.read_log(ws, name, version, after, wait_s),
+            limiter=_log_threads,
+            abandon_on_cancel=True,
         )
         return page.to_json()
 

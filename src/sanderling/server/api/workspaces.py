@@ -68,5 +68,5 @@ def _shape(parts: Parts, info: WorkspaceInfo) -> WorkspaceShape:
         created_at=info.created_at,
         login_server=parts.settings.login_server,
         model_count=info.model_count,
-        image_count=0,
+        image_count=len(parts.builds.list(info.name)),
     )
