@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from sanderling import portal
 from sanderling.iot import sas
 from sanderling.mqtt import Connack, Connect, Decoder, Disconnect, Packet, Puback, Publish, Suback, Subscribe, encode
 from sanderling.oci import Descriptor, Digest, Manifest, media_types
-from sanderling.sdk import Deployment, Device, Model, Workspace
+from sanderling.sdk import BuildFailed, Deployment, Device, Image, Model, Workspace
 from sanderling.sdk.client import Client
 
 START_S = 30
@@ -57,14 +58,39 @@ class Site:
         return httpx.Client(base_url=self.url, verify=context, timeout=30, trust_env=False)
 
 
+class NothingThere(BaseHTTPRequestHandler):
+    """A proxy to an internet without content."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815 - the name is http.server's
+    do_CONNECT = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 @contextmanager
-def running_server(folder: Path) -> Iterator[tuple[str, Path]]:
+def empty_internet() -> Iterator[dict[str, str]]:
+    """Yield the environment in which a build fails at its first download, whatever this machine could reach."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), NothingThere) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{proxy.server_port}"
+        yield {"HTTP_PROXY": url, "HTTPS_PROXY": url, "NO_PROXY": "localhost,127.0.0.1"}
+        proxy.shutdown()
+        thread.join(START_S)
+
+
+@contextmanager
+def running_server(folder: Path, environment: dict[str, str]) -> Iterator[tuple[str, Path]]:
     """Yield the URL and the data folder of a server process."""
     data = folder / "data"
     command = [sys.executable, "-m", "sanderling.server", "--data", str(data), "--host", "127.0.0.1"]
     command += ["--port", "0", "--mqtt-port", "0"]
     with (folder / "stderr").open("w") as stderr:
-        env = os.environ | {"SANDERLING_CONFIG_DIR": str(folder / "config")}
+        env = os.environ | {"SANDERLING_CONFIG_DIR": str(folder / "config")} | environment
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=env)
     assert process.stdout is not None
     try:
@@ -104,7 +130,7 @@ def running_portal(client_for: Callable[[str], Client], tls: Path) -> Iterator[s
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with its portal, which holds nothing but what tests put there."""
-    with running_server(tmp_path_factory.mktemp("server")) as (url, data):
+    with empty_internet() as proxies, running_server(tmp_path_factory.mktemp("server"), proxies) as (url, data):
         token = (data / "secrets" / "owner-token").read_text().strip()
         with Client(url, token=token, ca_file=data / "tls" / "ca.pem") as owner:
             yield Site(url, data, owner)
@@ -123,6 +149,17 @@ def model(demo: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Model:
     (folder / "model.pkl").write_bytes(b"not a pickle, but bytes" * 100)
     (folder / "<b>&.txt").write_text("labels")
     return Model.register(demo, folder, "digits", tags={HOSTILE: HOSTILE}, description=HOSTILE)
+
+
+@pytest.fixture(scope="session")
+def failed_image(demo: Workspace, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """An image whose build failed, because nothing could be fetched for it."""
+    script = tmp_path_factory.mktemp("image") / "score.py"
+    script.write_text("def init():\n    pass\n\n\ndef run(raw_data):\n    return raw_data\n")
+    image = Image.create(demo, "digits", script, models=[model], tags={"line": HOSTILE}, description=HOSTILE)
+    with pytest.raises(BuildFailed):
+        image.wait(timeout_s=60)
+    return image.refresh()
 
 
 @pytest.fixture(scope="session")

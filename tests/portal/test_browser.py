@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from sanderling.sdk import Model, Workspace
+from sanderling.sdk import Device, Image, Model, Workspace
 
 if TYPE_CHECKING:
-    from tests.portal.conftest import Site
+    from tests.portal.conftest import LinkTo, Site
 
 pytestmark = pytest.mark.browser
 
@@ -25,6 +25,12 @@ PAGES = {
     "overview": "/",
     "models": "/workspaces/demo/models",
     "model": "/workspaces/demo/models/digits",
+    "images": "/workspaces/demo/images",
+    "image": "/workspaces/demo/images/digits",
+    "registry": "/workspaces/demo/registry",
+    "devices": "/fleet/devices",
+    "device": "/fleet/devices/press-4",
+    "messages": "/fleet/messages",
 }
 
 
@@ -36,6 +42,13 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def filled(model: Model, failed_image: Image, pushed: str, device: Device, demo: Workspace) -> Workspace:
+    """A workspace with something on every page."""
+    demo.registry.enable_admin()
+    return demo
 
 
 @contextmanager
@@ -111,7 +124,7 @@ def test_a_code_that_was_used_is_answered_with_a_sentence(chromium: Browser, sit
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_every_page_fits_its_window(
-    chromium: Browser, site: Site, model: Model, scheme: Literal["light", "dark"], width: int
+    chromium: Browser, site: Site, filled: Workspace, scheme: Literal["light", "dark"], width: int
 ) -> None:
     Workspace.create("a-workspace-whose-name-is-longer", client=site.owner, exist_ok=True)
     with opened(chromium, site, width=width, scheme=scheme) as page:
@@ -135,7 +148,7 @@ def test_the_keyboard_reaches_the_content_first(chromium: Browser, site: Site) -
         expect(page.get_by_role("main")).to_be_focused()
 
 
-def test_everything_that_can_be_used_has_a_name(chromium: Browser, site: Site, model: Model) -> None:
+def test_everything_that_can_be_used_has_a_name(chromium: Browser, site: Site, filled: Workspace) -> None:
     nameless = """() => [...document.querySelectorAll('a, button, input:not([type=hidden]), select, summary')]
         .filter(one => !(one.textContent || '').trim() && !one.ariaLabel && !(one.labels && one.labels.length))
         .map(one => one.outerHTML)"""
@@ -162,3 +175,57 @@ def test_a_file_is_downloaded_by_its_link(chromium: Browser, site: Site, model: 
             page.get_by_role("link", name="Download digits/model.pkl").click()
         assert Path(download.value.path()).read_bytes() == b"not a pickle, but bytes" * 100
         assert download.value.suggested_filename == "model.pkl"
+
+
+def test_a_password_is_shown_when_asked_for_and_changed_when_confirmed(
+    chromium: Browser, site: Site, filled: Workspace
+) -> None:
+    before = filled.registry.credentials().passwords["password"]
+    with opened(chromium, site) as page:
+        page.goto(f"{site.url}/workspaces/demo/registry")
+        secret = page.get_by_text(before, exact=True)
+        expect(secret).to_be_hidden()
+        page.get_by_text("Show password", exact=True).click()
+        expect(secret).to_be_visible()
+        keep(page, "registry-shown")
+        button = page.get_by_role("button", name="Regenerate password", exact=True)
+        expect(button).to_be_hidden()
+        page.get_by_text("Regenerate… password", exact=True).click()
+        button.click()
+        expect(page.get_by_role("status")).to_contain_text("There is a new password")
+        expect(page.get_by_text(before, exact=True)).to_have_count(0)
+    assert filled.registry.credentials().passwords["password"] != before
+
+
+def test_a_command_is_copied_by_its_button(chromium: Browser, site: Site, filled: Workspace) -> None:
+    with opened(chromium, site) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(f"{site.url}/workspaces/demo/registry")
+        page.get_by_role("button", name="Copy the login server").click()
+        expect(page.get_by_role("button", name="Copy the login server")).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == filled.login_server
+
+
+def test_what_is_unfolded_stays_so_while_new_messages_arrive(
+    chromium: Browser, site: Site, device: Device, link_to: LinkTo
+) -> None:
+    with opened(chromium, site) as page:
+        page.goto(f"{site.url}/fleet/devices/press-4")
+        page.locator("#messages summary").first.click()
+        unfolded = page.locator("#messages details[open]")
+        name = unfolded.get_attribute("id")
+        with link_to(device, "$edgeHub") as link:
+            link.send("digits", "amlOutput", b'"news from the press"')
+        expect(page.locator("#messages")).to_contain_text("news from the press", timeout=15_000)
+        expect(unfolded).to_have_count(1)
+        assert unfolded.get_attribute("id") == name
+        expect(page.locator(f"#{name} summary")).to_be_focused()
+
+
+def test_states_are_told_by_words(chromium: Browser, site: Site, device: Device) -> None:
+    with opened(chromium, site) as page:
+        page.goto(f"{site.url}/fleet/devices/press-4")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="sensor"))
+        expect(row).to_contain_text("waiting to restart")
+        expect(row).to_contain_text("ended with code 3")
+        expect(row.get_by_role("cell").nth(2)).to_have_text("3")
