@@ -7,6 +7,7 @@ begins, the last one until its own last line, or until now while the build runs.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 from typing import Protocol
 
 LINES = 200
@@ -75,7 +76,7 @@ def build_of(events: Iterable[Event], state: str, now: datetime) -> Build:
         if event.level == "error":
             step.state = "failed"
     steps = list(by_name.values())
-    for step, follower in zip(steps, [*steps[1:], None], strict=True):
+    for step, follower in zip_longest(steps, steps[1:]):
         if follower is None and step.state == "done":
             step.state = LAST_STATE.get(state, "done")
         end = follower.began if follower else now if step.state == "running" else step.ended

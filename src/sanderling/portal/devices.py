@@ -1,5 +1,6 @@
 """Pages about devices, their modules and their messages."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +10,10 @@ from sanderling.errors import SanderlingError
 from sanderling.portal import hints
 from sanderling.portal.listing import latest_messages
 from sanderling.portal.visit import Page, Visit
-from sanderling.sdk import Device, Message, ModuleState
+from sanderling.sdk import Device, Message, ModuleState, Workspace
 from sanderling.sdk.connection import endpoint
+
+log = logging.getLogger(__name__)
 
 DEVICES = 1000
 MESSAGES = 50
@@ -18,6 +21,10 @@ MESSAGES_OF_DEVICE = 10
 REFRESH_S = 5
 API_VERSION = {"api-version": "2021-04-12"}
 HIDDEN = "(hidden here)"
+
+# What reading an answer raises when a device reported other things than its protocol allows:
+# texts for numbers, lists for texts, JSON nested without end.
+ODD_ANSWERS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 T = TypeVar("T")
 
@@ -66,13 +73,13 @@ def device_row(device: Device) -> DeviceRow:
 
 def module_row(module: ModuleState) -> ModuleRow:
     seen = module.status is not None
-    description = module.description
+    description = str(module.description)
     if seen and module.desired_image and module.image != module.desired_image:
         description = f"{description + '; ' if description else ''}to be replaced by {module.desired_image}"
     return ModuleRow(
         name=module.name,
         is_system=module.is_system,
-        status=module.status or "expected",
+        status=str(module.status or "expected"),
         description=description,
         image=module.image,
         exit_code=module.exit_code,
@@ -124,9 +131,9 @@ def show_device(visit: Visit) -> Page:
     verdict = attempt(faults, device.desired_status)
     values = {
         "device": device_row(device),
-        "modules": [module_row(module) for module in attempt(faults, device.modules) or ()],
+        "modules": attempt(faults, lambda: [module_row(module) for module in device.modules()]),
         "deployment_fault": verdict.description or f"code {verdict.code}" if verdict and verdict.code >= 400 else None,
-        "messages": messages_of(visit, MESSAGES_OF_DEVICE, faults, device.device_id),
+        "messages": attempt(faults, lambda: message_rows(visit.server, MESSAGES_OF_DEVICE, device.device_id)),
         "twins": attempt(faults, lambda: twins_of(device)) or {},
         "faults": faults,
         "deploy": hints.deploy(device=device.device_id),
@@ -145,14 +152,18 @@ def show_messages(visit: Visit) -> Page:
     names = sorted(one.device_id for one in known)
     if device and device not in names:
         names.append(device)
-    rows = [message_row(message) for message in latest_messages(visit.server, MESSAGES, device)]
-    values = {"messages": rows, "device": device, "device_names": names, "faults": faults}
+    values = {
+        "messages": attempt(faults, lambda: message_rows(visit.server, MESSAGES, device)),
+        "device": device,
+        "device_names": names,
+        "faults": faults,
+    }
     return Page("messages.html", "messages", values, refresh_s=REFRESH_S)
 
 
-def messages_of(visit: Visit, count: int, faults: list[str], device: str | None = None) -> Sequence[MessageRow]:
-    found = attempt(faults, lambda: latest_messages(visit.server, count, device)) or ()
-    return [message_row(message) for message in found]
+def message_rows(server: Workspace, count: int, device: str | None = None) -> Sequence[MessageRow]:
+    """The latest messages, of all devices or of one."""
+    return [message_row(message) for message in latest_messages(server, count, device)]
 
 
 def twins_of(device: Device) -> dict[str, Any]:
@@ -170,6 +181,10 @@ def attempt(faults: list[str], read: Callable[[], T]) -> T | None:
     try:
         return read()
     except SanderlingError as error:
-        if error.message not in faults:
-            faults.append(error.message)
-        return None
+        message = error.message
+    except ODD_ANSWERS:
+        log.exception("an answer of the API has an unexpected shape")
+        message = "A device reported something that cannot be understood; the server's log says what."
+    if message not in faults:
+        faults.append(message)
+    return None
