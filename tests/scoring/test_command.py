@@ -197,6 +197,7 @@ def test_a_script_may_fork_workers_and_end_them(serve: Serve) -> None:
             child = os.fork()
             if not child:
                 time.sleep(60)
+                os._exit(9)
             os.kill(child, signal.SIGTERM)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     """
