@@ -7,20 +7,21 @@ one that was written by hand, `Deployment(...)` writes one for a scoring module.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
+from sanderling.iot import AgentConfig, DeploymentManifest, HubConfig, ModuleSpec, RegistryCredential
+from sanderling.iot.identity import check_id
 from sanderling.sdk.device import Device, ModuleState
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
 from sanderling.sdk.registry import Credentials
 
 SCORING_PORT = "5001/tcp"
-MODULE_NAME = re.compile(r"[a-zA-Z0-9_.\-]{1,128}")
 ENDPOINT = re.compile(r"[^/\s\"*]+")
+STORE_S = 7 * 24 * 3600
 MAX_MANIFEST_BYTES = 4 << 20
 POLL_S = 0.5
 SETTLED_WITHOUT_SUCCESS = frozenset({"failed"})
@@ -32,14 +33,6 @@ class DeploymentFailed(SanderlingError):
     def __init__(self, device_id: str, reason: str) -> None:
         super().__init__(f"device {device_id!r}: {reason}")
         self.device_id, self.reason = device_id, reason
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route of the edge hub: its name and `FROM ... INTO ...`."""
-
-    name: str
-    text: str
 
 
 class Deployment:
@@ -72,12 +65,12 @@ class Deployment:
     ) -> None:
         self.image = _reference(image)
         self.module = module or (image.name if isinstance(image, Image) else _last_name(image))
-        if not MODULE_NAME.fullmatch(self.module):
-            raise Invalid(f"{self.module!r} cannot name a module: letters, digits, '-', '.', '_', at most 128")
+        check_id("module", self.module)
         if host_port is not None and not 1 <= host_port <= 65535:
             raise Invalid(f"{host_port} is not a port: 1 to 65535")
         self.host_port = host_port
-        self.routes = [*self._own_routes(inputs_from), *_given_routes(routes)]
+        given = {f"route{number}": text for number, text in enumerate(routes, 1)}
+        self.routes = {**self._own_routes(inputs_from), **given}
         self.manifest = self._manifest(credentials, env or {}, properties or {})
 
     @classmethod
@@ -116,41 +109,31 @@ class Deployment:
         """Wait until the device reports that all modules run as wanted. See `wait_for_modules`."""
         return wait_for_modules(self.manifest, device, on_change, timeout_s)
 
-    def _own_routes(self, inputs_from: Sequence[str]) -> Sequence[Route]:
-        routes = [Route(f"{self.module}ToUpstream", f"FROM /messages/modules/{self.module}/outputs/* INTO $upstream")]
-        for number, source in enumerate(inputs_from):
+    def _own_routes(self, inputs_from: Sequence[str]) -> dict[str, str]:
+        routes = {f"{self.module}ToUpstream": f"FROM /messages/modules/{self.module}/outputs/* INTO $upstream"}
+        for source in inputs_from:
             sender, _, output = source.partition("/")
+            path = f"/messages/modules/{sender}/outputs/{output}" if output else f"/messages/modules/{sender}/*"
             if not ENDPOINT.fullmatch(sender) or (output and not ENDPOINT.fullmatch(output)):
                 raise Invalid(f"{source!r} is not MODULE or MODULE/OUTPUT")
-            path = f"/messages/modules/{sender}/outputs/{output}" if output else f"/messages/modules/{sender}/*"
-            target = f'BrokeredEndpoint("/modules/{self.module}/inputs/amlInput")'
-            routes.append(Route(f"{sender}To{self.module}{number or ''}", f"FROM {path} INTO {target}"))
+            name = f"{sender}{output}To{self.module}"
+            routes[name] = f'FROM {path} INTO BrokeredEndpoint("/modules/{self.module}/inputs/amlInput")'
         return routes
 
     def _manifest(
         self, credentials: Credentials | None, env: Mapping[str, str], properties: Mapping[str, Any]
     ) -> dict[str, Any]:
-        options = {}
+        options: dict[str, Any] = {}
         if self.host_port is not None:
             options = {
                 "ExposedPorts": {SCORING_PORT: {}},
                 "HostConfig": {"PortBindings": {SCORING_PORT: [{"HostPort": str(self.host_port)}]}},
             }
-        module: dict[str, Any] = {
-            "version": "1.0",
-            "type": "docker",
-            "status": "running",
-            "restartPolicy": "always",
-            "settings": {"image": self.image, "createOptions": json.dumps(options, separators=(",", ":"))},
-        }
-        if env:
-            module["env"] = {key: {"value": value} for key, value in env.items()}
-        contents = base_contents(credentials)
-        contents["$edgeAgent"]["properties.desired"]["modules"][self.module] = module
-        contents["$edgeHub"]["properties.desired"]["routes"] = {route.name: route.text for route in self.routes}
-        if properties:
-            contents[self.module] = {"properties.desired": dict(properties)}
-        return {"modulesContent": contents}
+        spec = ModuleSpec(self.module, self.image, version="1.0", create_options=options, env=env)
+        agent = AgentConfig.build({self.module: spec}, _registry_credentials(credentials))
+        hub = HubConfig.build(self.routes, STORE_S)
+        twins = {self.module: properties} if properties else {}
+        return DeploymentManifest.build(agent, hub, twins).to_json()
 
 
 class ManifestDeployment:
@@ -175,48 +158,6 @@ class ManifestDeployment:
     ) -> Sequence[ModuleState]:
         """Wait until the device reports that all modules run as wanted. See `wait_for_modules`."""
         return wait_for_modules(self.manifest, device, on_change, timeout_s)
-
-
-def base_contents(credentials: Credentials | None) -> dict[str, Any]:
-    """A manifest's contents with the edge runtime's own modules and nothing else."""
-    settings: dict[str, Any] = {"minDockerVersion": "v1.25", "loggingOptions": ""}
-    if credentials is not None:
-        if not credentials.is_enabled or not credentials.passwords:
-            raise hinted(
-                Invalid(f"the registry's admin user {credentials.username!r} is off, so a device could not pull"),
-                "sanderling registry credentials --enable",
-            )
-        settings["registryCredentials"] = {
-            credentials.username: {
-                "username": credentials.username,
-                "password": next(iter(credentials.passwords.values())),
-                "address": credentials.login_server,
-            }
-        }
-
-    def system(name: str, **more: Any) -> dict[str, Any]:
-        return {"type": "docker", **more, "settings": {"image": f"sanderling/{name}", "createOptions": "{}"}}
-
-    return {
-        "$edgeAgent": {
-            "properties.desired": {
-                "schemaVersion": "1.1",
-                "runtime": {"type": "docker", "settings": settings},
-                "systemModules": {
-                    "edgeAgent": system("edge-agent"),
-                    "edgeHub": system("edge-hub", status="running", restartPolicy="always"),
-                },
-                "modules": {},
-            }
-        },
-        "$edgeHub": {
-            "properties.desired": {
-                "schemaVersion": "1.1",
-                "routes": {},
-                "storeAndForwardConfiguration": {"timeToLiveSecs": 7 * 24 * 3600},
-            }
-        },
-    }
 
 
 def apply_manifest(manifest: Mapping[str, Any], device: Device) -> None:
@@ -276,8 +217,7 @@ def wait_for_modules(
 
 def modules_of(manifest: Mapping[str, Any]) -> set[str]:
     """The names of the modules that *manifest* wants, without the edge runtime's own."""
-    desired = manifest["modulesContent"].get("$edgeAgent", {}).get("properties.desired", {})
-    return set(desired.get("modules") or {})
+    return set(DeploymentManifest.parse(manifest).images())
 
 
 def _is_as_wanted(state: ModuleState) -> bool:
@@ -311,11 +251,16 @@ def _last_name(reference: str) -> str:
     return reference.split("@")[0].rsplit("/", 1)[-1].split(":")[0]
 
 
-def _given_routes(routes: Sequence[str]) -> Sequence[Route]:
-    for text in routes:
-        if not re.match(r"\s*(select\s+\*\s+)?from\s+\S+.*\sinto\s", text, re.IGNORECASE | re.DOTALL):
-            raise hinted(Invalid(f"{text!r} is not a route"), "'FROM /messages/modules/sensor/* INTO $upstream'")
-    return [Route(f"route{number}", text) for number, text in enumerate(routes, 1)]
+def _registry_credentials(credentials: Credentials | None) -> tuple[RegistryCredential, ...]:
+    if credentials is None:
+        return ()
+    if not credentials.is_enabled or not credentials.passwords:
+        raise hinted(
+            Invalid(f"the registry's admin user {credentials.username!r} is off, so a device could not pull"),
+            "sanderling registry credentials --enable",
+        )
+    password = next(iter(credentials.passwords.values()))
+    return (RegistryCredential(credentials.username, credentials.login_server, credentials.username, password),)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -332,7 +277,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Invalid(f"{path} is not JSON: {error}") from error
-    content = manifest.get("content", manifest) if isinstance(manifest, dict) else {}
-    if not isinstance(content, dict) or not isinstance(content.get("modulesContent"), dict):
-        raise Invalid(f'{path} is no deployment manifest: it lacks "modulesContent"')
-    return {"modulesContent": content["modulesContent"]}
+    try:
+        return DeploymentManifest.parse(manifest).to_json()
+    except Invalid as error:
+        raise Invalid(f"{path}: {error.message}") from error

@@ -1,18 +1,17 @@
 """Devices and their modules, over the hub's IoT Hub REST."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sanderling.errors import Conflict, Invalid, NotFound
+from sanderling.errors import Conflict, NotFound
+from sanderling.iot.identity import check_id
 from sanderling.sdk.connection import endpoint, parse_time
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.workspace import Workspace
 
 API_VERSION = {"api-version": "2021-04-12"}
-DEVICE_ID = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@$']{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class Device:
 
         Args:
             workspace: The way to the server.
-            device_id: Its name: letters, digits and -:.+%_#*?!(),=@$', at most 128.
+            device_id: Its name: letters, digits and -.%_*?!(),:=@$', at most 128.
             edge: Whether it runs the edge runtime.
             exist_ok: Return the device that has this name already.
 
@@ -116,8 +115,7 @@ class Device:
             Invalid: The name cannot be one.
             Conflict: It exists, and `exist_ok` is not set.
         """
-        if not DEVICE_ID.fullmatch(device_id) or device_id in (".", ".."):
-            raise Invalid(f"{device_id!r} cannot name a device: letters, digits and -:.+%_#*?!(),=@$', at most 128")
+        check_id("device", device_id)
         body = {
             "deviceId": device_id,
             "status": "enabled",

@@ -101,7 +101,7 @@ class Model:
         if not NAME.fullmatch(name):
             raise hinted(
                 Invalid(f"{name!r} cannot name a model: letters, digits, '-', '.', '_', at most 255"),
-                "name it: model_name=, --name",
+                "another name, such as 'digits'",
             )
         for label, pairs in (("tags", tags), ("properties", properties)):
             check_pairs(label, pairs)
