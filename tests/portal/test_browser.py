@@ -21,6 +21,7 @@ pytestmark = pytest.mark.browser
 
 CHROMIUM = "/usr/bin/chromium"
 WIDE, NARROW = 1280, 390
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 PAGES = {
     "overview": "/",
     "models": "/workspaces/demo/models",
@@ -57,7 +58,6 @@ def opened(
     site: Site,
     *,
     width: int = WIDE,
-    scheme: Literal["light", "dark"] = "light",
     scripts: bool = True,
     sign_in: bool = True,
 ) -> Iterator[Page]:
@@ -65,7 +65,6 @@ def opened(
     context = chromium.new_context(
         ignore_https_errors=True,  # the server's CA is its own
         viewport={"width": width, "height": 800},
-        color_scheme=scheme,
         java_script_enabled=scripts,
     )
     faults: list[str] = []
@@ -121,20 +120,19 @@ def test_a_code_that_was_used_is_answered_with_a_sentence(chromium: Browser, sit
         expect(page.get_by_role("alert")).to_contain_text("does not work")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_every_page_fits_its_window(
-    chromium: Browser, site: Site, filled: Workspace, scheme: Literal["light", "dark"], width: int
-) -> None:
+def test_every_page_fits_its_window(chromium: Browser, site: Site, filled: Workspace, width: int) -> None:
     Workspace.create("a-workspace-whose-name-is-longer", client=site.owner, exist_ok=True)
-    with opened(chromium, site, width=width, scheme=scheme) as page:
+    with opened(chromium, site, width=width) as page:
         page.goto(f"{site.url}/workspaces/demo")
         for name, path in PAGES.items():
             page.goto(f"{site.url}{path}")
             expect(page.get_by_role("main")).to_be_visible()
             expect(page.get_by_role("heading", level=1)).to_have_count(1)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-            keep(page, f"{name}-{width}-{scheme}")
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                keep(page, f"{name}-{width}-{scheme}")
 
 
 def test_the_keyboard_reaches_the_content_first(chromium: Browser, site: Site) -> None:

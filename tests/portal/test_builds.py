@@ -37,6 +37,16 @@ def test_the_last_step_of_a_build_that_ended_lasts_until_its_last_line() -> None
     assert [(step.seconds, step.state) for step in build.steps] == [(2.0, "done"), (2.0, "done")]
 
 
+def test_steps_that_overlap_last_as_long_as_they_do() -> None:
+    build = build_of([Event(0, "base"), Event(1, "layers"), Event(4, "base"), Event(5, "layers")], "succeeded", NOW)
+    assert [(step.name, step.seconds) for step in build.steps] == [("base", 4.0), ("layers", 4.0)]
+
+
+def test_the_line_that_ends_a_build_is_its_result() -> None:
+    build = build_of([Event(0, "base"), Event(3, "done", "no mirror answers", level="error")], "failed", NOW)
+    assert [(step.name, step.state) for step in build.steps] == [("base", "done"), ("result", "failed")]
+
+
 def test_a_failed_build_failed_at_its_last_step() -> None:
     assert build_of([Event(0, "base"), Event(2, "wheels")], "failed", NOW).steps[-1].state == "failed"
     assert build_of([Event(0, "base")], "cancelled", NOW).steps[-1].state == "stopped"

@@ -66,9 +66,11 @@ class MessageRow:
     body: Any
 
 
-def device_row(device: Device) -> DeviceRow:
+def device_row(device: Device, now: datetime) -> DeviceRow:
+    """A device that is connected is seen now, whenever it last said anything."""
     state = "disabled" if device.status != "enabled" else "connected" if device.is_connected else "disconnected"
-    return DeviceRow(device.device_id, state, device.is_edge, device.last_activity_time)
+    last_seen = now if device.is_connected else device.last_activity_time
+    return DeviceRow(device.device_id, state, device.is_edge, last_seen)
 
 
 def module_row(module: ModuleState) -> ModuleRow:
@@ -113,7 +115,7 @@ def without_passwords(value: Any) -> Any:
 
 def show_devices(visit: Visit) -> Page:
     """All devices of the server."""
-    rows = [device_row(device) for device in Device.list(visit.server, limit=DEVICES)]
+    rows = [device_row(device, visit.now) for device in Device.list(visit.server, limit=DEVICES)]
     rows.sort(key=lambda row: row.id)
     values = {
         "devices": rows,
@@ -130,7 +132,7 @@ def show_device(visit: Visit) -> Page:
     faults: list[str] = []
     verdict = attempt(faults, device.desired_status)
     values = {
-        "device": device_row(device),
+        "device": device_row(device, visit.now),
         "modules": attempt(faults, lambda: [module_row(module) for module in device.modules()]),
         "deployment_fault": verdict.description or f"code {verdict.code}" if verdict and verdict.code >= 400 else None,
         "messages": attempt(faults, lambda: message_rows(visit.server, MESSAGES_OF_DEVICE, device.device_id)),

@@ -66,7 +66,7 @@ def show_overview(visit: Visit) -> Page:
 
 def find(visit: Visit, faults: list[str]) -> Findings:
     server = visit.server
-    devices = attempt(faults, lambda: devices_by_state(server))
+    devices = attempt(faults, lambda: devices_by_state(server, visit.now))
     messages = attempt(faults, lambda: message_rows(server, ROWS))
     if visit.workspace is None:
         return Findings(devices=devices, messages=messages)
@@ -80,9 +80,10 @@ def find(visit: Visit, faults: list[str]) -> Findings:
     )
 
 
-def devices_by_state(server: Workspace) -> Sequence[DeviceRow]:
+def devices_by_state(server: Workspace, now: datetime) -> Sequence[DeviceRow]:
     """The devices, those that are connected first."""
-    return sorted(map(device_row, Device.list(server)), key=lambda row: (row.state != "connected", row.id))
+    rows = [device_row(device, now) for device in Device.list(server)]
+    return sorted(rows, key=lambda row: (row.state != "connected", row.id))
 
 
 def journey(visit: Visit, found: Findings) -> Sequence[Step]:
