@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from conftest import code_of, push_blob
+from tests.registry.world import code_of, push_blob
 
 from sanderling.blobs import FileBlobs
 from sanderling.oci import Digest

@@ -4,7 +4,7 @@ import re
 
 import httpx
 import pytest
-from conftest import basic, code_of, push_blob, push_image, put_manifest
+from tests.registry.world import basic, code_of, push_blob, push_image, put_manifest
 
 from sanderling.oci import Descriptor, Digest, Index, Manifest, media_types
 from sanderling.registry import RegistryCredentials, Scope, listings

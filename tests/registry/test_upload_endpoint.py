@@ -5,8 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import LOGIN_SERVER, Clock, code_of, push_blob, push_image
 from sqlalchemy import Engine
+from tests.registry.world import LOGIN_SERVER, Clock, code_of, push_blob, push_image
 
 from sanderling.blobs import FileBlobs
 from sanderling.oci import Digest
@@ -72,7 +72,7 @@ async def test_a_stream_without_content_range_goes_on_at_the_end(client: httpx.A
     assert (await client.put(location, params={"digest": DIGEST})).status_code == 201
 
 
-@pytest.mark.parametrize("content_range", ["599-699", "601-700", "0-99", "9-1", "x", "-5", "0-", "1" * 20 + "-2"])
+@pytest.mark.parametrize("content_range", ["599-698", "601-700", "0-99", "9-1", "x", "-5", "0-", "1" * 20 + "-2"])
 async def test_a_chunk_out_of_order_is_refused_with_the_range_that_is_there(
     client: httpx.AsyncClient, content_range: str
 ) -> None:
