@@ -55,25 +55,23 @@ class _Stream:
         self._writer = writer
         self._gzip = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW)
         self._plain = hashlib.sha256()
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
+        self._pending = bytearray()
         self.plain_bytes = 0
 
     def write(self, piece: bytes) -> None:
-        self._pending.append(piece)
-        self._pending_bytes += len(piece)
+        self._pending += piece
         self.plain_bytes += len(piece)
-        if self._pending_bytes >= CHUNK_BYTES:
-            self._flush()
+        # What the compressor writes depends on how it is fed: always the same lengths, whoever brings the bytes.
+        while len(self._pending) >= CHUNK_BYTES:
+            self._compress(bytes(self._pending[:CHUNK_BYTES]))
+            del self._pending[:CHUNK_BYTES]
 
-    def _flush(self) -> None:
-        joined = b"".join(self._pending)
-        self._pending, self._pending_bytes = [], 0
-        self._plain.update(joined)
-        self._writer.write(self._gzip.compress(joined))
+    def _compress(self, piece: bytes) -> None:
+        self._plain.update(piece)
+        self._writer.write(self._gzip.compress(piece))
 
     def finish(self) -> Digest:
-        self._flush()
+        self._compress(bytes(self._pending))
         self._writer.write(self._gzip.flush())
         return Digest(f"sha256:{self._plain.hexdigest()}")
 
