@@ -18,6 +18,9 @@ SCRIPT_ERROR = "An unexpected error occurred in scoring script. Check the logs f
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/html; charset=utf-8"  # what azureml's responses say of text
 
+# What the server says itself; a script that says it too is not listened to.
+_OWN_FIELDS = frozenset(("x-request-id", "content-length", "connection", "date", "transfer-encoding"))
+
 
 class Answer:
     """The outcome of one call: what to send, whether the script failed, and how long it took.
@@ -84,7 +87,7 @@ def _from_response(value: Any) -> Answer:
             content_type = str(text)
         elif lower == "x-ms-run-function-failed":
             has_failed = has_failed or str(text).lower() == "true"
-        elif lower not in ("x-request-id", "content-length"):
+        elif lower not in _OWN_FIELDS:
             headers.append((str(name), str(text)))
     return Answer(
         int(value.status_code), bytes(value.get_data()), content_type, tuple(headers), has_failed,

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
     from sanderling_scoring.module_client import ModuleClient
     from sanderling_scoring.script import Script
+    from sanderling_scoring.workload import ModuleIdentity
 
 DONE, NO_ADDRESS, WRONG_USAGE, BAD_SCRIPT = 0, 1, 2, 3
 BACKLOG = 1024
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -43,12 +45,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """
     try:
         settings = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        identity = _identity()
     except BadSettings as e:
         log.error(str(e))
         return WRONG_USAGE
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # what the script prints is seen at once
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, _stop_start)
     try:
         listener = _bind(settings)
@@ -60,7 +63,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return NO_ADDRESS
     with listener:
         loaded = _start_script(settings)
-        return BAD_SCRIPT if loaded is None else _serve(settings, loaded, listener)
+        return BAD_SCRIPT if loaded is None else _serve(settings, loaded, identity, listener)
 
 
 def _stop_start(number: int, frame: object) -> None:
@@ -139,7 +142,7 @@ def _list_models(folder: str) -> None:
     sys.stderr.flush()
 
 
-def _serve(settings: Settings, loaded: Script, listener: socket.socket) -> int:
+def _serve(settings: Settings, loaded: Script, identity: Optional[ModuleIdentity], listener: socket.socket) -> int:
     metrics = Metrics()
     scorer = Scorer(
         loaded.call, answers.timed_out, metrics, timeout_s=settings.timeout_s, max_waiting=settings.max_waiting
@@ -151,10 +154,10 @@ def _serve(settings: Settings, loaded: Script, listener: socket.socket) -> int:
     server = HttpServer(listener, routes, settings, wake, tick_s=max(0.01, min(1.0, settings.timeout_s / 4)))
     routes.gauges = server.gauges
     server.on_tick = scorer.expire
-    module = _module_client(settings, scorer, metrics)
+    module = None if identity is None else _module_client(identity, settings, scorer, metrics)
 
     def stop(number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
+        if number in STOP_SIGNALS:
             log.info(f"{signal.Signals(number).name}: stopping when what has begun is answered")
             server.drain()
             if module is not None:
@@ -162,8 +165,9 @@ def _serve(settings: Settings, loaded: Script, listener: socket.socket) -> int:
 
     server.on_signal = stop
     signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda number, frame: None)  # the wake-up pipe carries the number
+    _let_forked_workers_die()
     gc.freeze()  # what init() made stays; the collector need not walk it again
     listener.listen(BACKLOG)
     listener.setblocking(False)
@@ -174,6 +178,29 @@ def _serve(settings: Settings, loaded: Script, listener: socket.socket) -> int:
     signal.set_wakeup_fd(-1)
     log.info("stopped")
     return DONE
+
+
+def _let_forked_workers_die() -> None:
+    """Give processes that the script forks the usual end by SIGTERM.
+
+    A pool ends its workers with SIGTERM. A worker must die of it and not write
+    the number into our pipe, so the signal waits until the worker is its own.
+    """
+    kept: list[set[int]] = []
+
+    def before() -> None:
+        kept.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)))
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept.pop())
+
+    def in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept.pop())
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
 def _run_loop(server: HttpServer, scorer: Scorer, module: Optional[ModuleClient]) -> None:
@@ -196,13 +223,19 @@ def _run_loop(server: HttpServer, scorer: Scorer, module: Optional[ModuleClient]
     os._exit(DONE)
 
 
-def _module_client(settings: Settings, scorer: Scorer, metrics: Metrics) -> Optional[ModuleClient]:
-    if "IOTEDGE_WORKLOADURI" not in os.environ or "IOTEDGE_MODULEID" not in os.environ:
+def _identity() -> Optional[ModuleIdentity]:
+    """Return who this module is; None when it runs on no edge device."""
+    if not (os.environ.get("IOTEDGE_WORKLOADURI") and os.environ.get("IOTEDGE_MODULEID")):
         return None
-    from sanderling_scoring.module_client import ModuleClient
     from sanderling_scoring.workload import ModuleIdentity
 
-    return ModuleClient(ModuleIdentity.from_environment(os.environ), settings.inputs, scorer, metrics)
+    return ModuleIdentity.from_environment(os.environ)
+
+
+def _module_client(identity: ModuleIdentity, settings: Settings, scorer: Scorer, metrics: Metrics) -> ModuleClient:
+    from sanderling_scoring.module_client import ModuleClient
+
+    return ModuleClient(identity, settings.inputs, scorer, metrics)
 
 
 def _greet(settings: Settings, listener: socket.socket) -> None:

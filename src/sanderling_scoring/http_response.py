@@ -44,7 +44,6 @@ JSON = "application/json"
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_OWN_FIELDS = frozenset(("connection", "content-length", "date", "transfer-encoding"))
 
 
 class Response:
@@ -96,21 +95,23 @@ def encode(response: Response, clock: Clock, *, keep_alive: bool, version: str =
     """Return the response's bytes; the body is left out in answer to HEAD."""
     status = response.status
     body = response.body
-    parts = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\n"]
-    for name, value in response.headers:
-        if name.lower() not in _OWN_FIELDS and _is_safe(name) and _is_safe(value):
-            parts.append(f"{name}: {value}\r\n")
-    if status != 204 and status != 304:
-        if response.content_type and _is_safe(response.content_type):
-            parts.append(f"Content-Type: {response.content_type}\r\n")
-        parts.append(f"Content-Length: {len(body)}\r\n")
+    has_body = status != 204 and status != 304
+    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in response.headers]
+    if has_body:
+        if response.content_type:
+            lines.append(f"Content-Type: {response.content_type}\r\n")
+        lines.append(f"Content-Length: {len(body)}\r\n")
     if not keep_alive:
-        parts.append("Connection: close\r\n")
+        lines.append("Connection: close\r\n")
     elif version == "1.0":
-        parts.append("Connection: keep-alive\r\n")
-    head = "".join(parts).encode("latin-1", "replace") + clock.line() + b"\r\n"
-    return head if is_head or status == 204 or status == 304 else head + body
+        lines.append("Connection: keep-alive\r\n")
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        text = "".join(line for line in lines if _is_one_line(line))
+    head = text.encode("latin-1", "replace") + clock.line() + b"\r\n"
+    return head + body if has_body and not is_head else head
 
 
-def _is_safe(text: str) -> bool:
-    return not ("\n" in text or "\r" in text or "\0" in text)
+def _is_one_line(line: str) -> bool:
+    return line.count("\n") == line.count("\r") == 1 and "\0" not in line

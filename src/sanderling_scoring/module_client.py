@@ -69,6 +69,7 @@ class ModuleClient:
         for end in (self._wake_r, self._wake_w):
             os.set_blocking(end, False)
         self._is_stopping = False
+        self._is_connected = False
         self._thread = threading.Thread(target=self._run, name="module", daemon=True)
 
     def start(self) -> None:
@@ -105,7 +106,9 @@ class ModuleClient:
                 pause_s = FIRST_PAUSE_S
             wait_s = pause_s * random.uniform(0.5, 1.0)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            log.warning(f"module: disconnected from {self._where()}: {reason}; again in {wait_s:.1f} s")
+            what = "disconnected from" if self._is_connected else "cannot connect to"
+            self._is_connected = False
+            log.warning(f"module: {what} {self._where()}: {reason}; again in {wait_s:.1f} s")
             self._pause(wait_s)
 
     def _where(self) -> str:
@@ -132,6 +135,7 @@ class ModuleClient:
             packets = client.connect(identity.client_id, username, token)
             topic_filter = f"devices/{identity.device_id}/modules/{identity.module_id}/inputs/#"
             client.send(mqtt_codec.subscribe(SUBSCRIBE_ID, topic_filter))
+            self._is_connected = True
             log.info(f"module: connected to {self._where()} as {identity.client_id}")
             session = _Session(self, client)
             session.receive(packets)
@@ -139,6 +143,7 @@ class ModuleClient:
             is_finished = True
         finally:
             client.close(politely=is_finished)
+        self._is_connected = False
         log.info(f"module: disconnected from {self._where()}: " + ("stopping" if self._is_stopping else "new token"))
 
     def _serve(self, session: _Session, renew_at: float) -> None:

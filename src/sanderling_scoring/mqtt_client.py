@@ -40,6 +40,7 @@ class MqttClient:
         self._sock = sock
         self._decoder = mqtt_codec.Decoder()
         self._out = bytearray()
+        self._has_ended = False
         self._sent_at = self._heard_at = time.monotonic()
 
     def connect(self, client_id: str, username: str, password: str) -> list[Packet]:
@@ -108,9 +109,12 @@ class MqttClient:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
                 break
             if not data:
-                raise MqttError("the peer closed the connection")
+                self._has_ended = True
+                break
             self._heard_at = time.monotonic()
             packets.extend(self._decoder.feed(data))
+        if self._has_ended and not packets:  # what came before the end still counts
+            raise MqttError("the peer closed the connection")
         return [packet for packet in packets if not isinstance(packet, Pingresp)]
 
 

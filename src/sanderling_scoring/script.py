@@ -111,10 +111,11 @@ class Script:
         given = _query(request.target) if request.method == "GET" else _json_object(request)
         arguments = {}
         for name in self._input_names:
-            if name in given:
-                arguments[name] = given[name]
-            elif self._parameters[name].default is inspect.Parameter.empty:
+            # The decorators look for every parameter by name, so defaults are handed over too.
+            value = given.get(name, self._parameters[name].default)
+            if value is inspect.Parameter.empty:
                 raise BadInput(400, f"A value is not provided for the '{name}' parameter.")
+            arguments[name] = value
         return arguments
 
 

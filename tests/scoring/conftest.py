@@ -6,6 +6,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+
 from scoring.serving import ScoringProcess
 
 Serve = Callable[..., ScoringProcess]

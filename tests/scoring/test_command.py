@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from scoring.conftest import Serve
-from scoring.serving import SRC, ScoringProcess, read_responses
 
 from sanderling_scoring import __version__
+from scoring.conftest import Serve
+from scoring.serving import SRC, ScoringProcess, read_responses
 
 ECHO = """
     def init():
@@ -189,6 +189,25 @@ def test_a_run_that_never_ends_does_not_hold_up_the_stop(serve: Serve) -> None:
         assert time.monotonic() - started < 5
 
 
+def test_a_script_may_fork_workers_and_end_them(serve: Serve) -> None:
+    source = """
+        import os, signal, time
+        def init(): pass
+        def run(data):
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(9)
+            os.kill(child, signal.SIGTERM)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """
+    process = serve(source)
+    with process.client() as client:
+        assert client.post("/score").json() == -15
+        assert client.post("/score").json() == -15
+    assert "SIGTERM" not in process.log
+
+
 def test_a_script_with_the_name_of_a_module_does_not_hide_it(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("def init(): pass\ndef run(x):\n    return __name__")
     process = serve(None, env={"AZUREML_ENTRY_SCRIPT": "json.py"})
@@ -210,7 +229,7 @@ def test_the_version_flag_free_help_names_the_variables() -> None:
 
 
 OTHERS = sorted(Path.home().joinpath(".pyenv", "versions").glob("3.*/bin/python"))
-OTHERS = [path for path in OTHERS if (3, 9) <= tuple(int(n) for n in path.parts[-3].split(".")[:2])]
+OTHERS = [path for path in OTHERS if tuple(int(n) for n in path.parts[-3].split(".")[:2]) >= (3, 9)]
 
 
 @pytest.mark.parametrize("python", OTHERS or [None], ids=lambda p: p.parts[-3] if p else "none")
@@ -222,7 +241,7 @@ def test_it_runs_on_every_python_here_from_3_9(serve: Serve, python: Path | None
         assert client.post("/score", content="hé").json() == {"got": "hé"}
         assert client.get("/metrics").status_code == 200
         assert client.get("/swagger.json").status_code == 200
-    modules = "command module_client workload mqtt_client swagger aml_http azureml_names".split()
+    modules = ["command", "module_client", "workload", "mqtt_client", "swagger", "aml_http", "azureml_names"]
     line = "import " + ", ".join(f"sanderling_scoring.{name}" for name in modules)
     subprocess.run([str(python), "-W", "error", "-c", line], env={"PYTHONPATH": str(SRC)}, check=True, timeout=30)
     process.terminate()
