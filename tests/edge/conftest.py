@@ -3,7 +3,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.edge.cloud import Cloud
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from sanderling.edge import Device, EdgeSettings, run
-from sanderling.errors import Conflict, Invalid, Unavailable
 from tests.edge.cloud import Cloud, module, until
 from tests.edge.worlds import BUSYBOX, tiny_image
+
+from sanderling.edge import Device, EdgeSettings, run
 
 pytestmark = [
     pytest.mark.anyio,
@@ -24,8 +23,7 @@ async def device(cloud: Cloud, folder: Path, connection: str, **more: Any) -> As
         data=folder,
         ca=cloud.ca,
         engine="bubblewrap",
-        gateway_port=0,
-        **more,
+        **{"gateway_port": 0, **more},
     )
     ready: asyncio.Future[Device] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(run(settings, ready=ready.set_result))

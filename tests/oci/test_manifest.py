@@ -129,6 +129,13 @@ def test_a_document_that_is_no_manifest_is_refused(document: bytes) -> None:
         parse_manifest(document)
 
 
+def test_a_parser_refuses_the_media_type_of_the_other_kind() -> None:
+    with pytest.raises(Invalid, match="image manifest"):
+        Manifest.parse(raw(**manifest_fields(mediaType=media_types.OCI_INDEX)))
+    with pytest.raises(Invalid, match="image index"):
+        Index.parse(raw(**{**json.loads(INDEX.raw), "mediaType": media_types.OCI_MANIFEST}))
+
+
 def test_a_document_that_was_sent_as_another_type_is_refused() -> None:
     with pytest.raises(Invalid, match="was sent as"):
         parse_manifest(MANIFEST.raw, media_types.OCI_INDEX)

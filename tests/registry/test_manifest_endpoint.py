@@ -171,6 +171,19 @@ async def test_a_tag_has_a_grammar(client: httpx.AsyncClient) -> None:
     assert code_of(refused) == "DIGEST_INVALID"
 
 
+async def test_a_config_that_cannot_be_read_is_kept_all_the_same(client: httpx.AsyncClient) -> None:
+    config = Descriptor(media_types.OCI_CONFIG, await push_blob(client, b"no JSON"), 7)
+    manifest = Manifest.build(config, [])
+    assert (await put_manifest(client, manifest.raw, manifest.media_type, "1")).status_code == 201
+
+
+async def test_too_many_tags_at_once_are_refused(client: httpx.AsyncClient) -> None:
+    manifest = await push_image(client)
+    query = "&".join(f"tag={n}" for n in range(101))
+    refused = await put_manifest(client, manifest.raw, manifest.media_type, f"{manifest.digest}?{query}")
+    assert (refused.status_code, code_of(refused)) == (400, "MANIFEST_INVALID")
+
+
 async def test_an_artifact_may_have_a_subject_that_comes_later(client: httpx.AsyncClient) -> None:
     config = Descriptor(media_types.OCI_EMPTY, await push_blob(client, b"{}"), 2)
     subject = Descriptor(media_types.OCI_MANIFEST, Digest.of(b"later"), 5)

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _API = "?api-version=2021-04-12"
 _TOKEN_S = 600
+_ASK_EVERY_S = 2.0
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _MAX_MODULES = 1000
 
@@ -73,22 +74,26 @@ class Identities:
         """Return the modules that are known."""
         return sorted(self._modules)
 
-    async def sync(self, *, not_within_s: float = 0.0) -> None:
-        """Ask the hub for all modules of this device, unless that was done less than *not_within_s* ago.
+    async def sync(self) -> None:
+        """Ask the hub for all modules of this device.
 
-        Raises `Unavailable`, or `Denied` when the hub does not take the device's key.
+        Callers that come together share an answer, and the hub is asked every two
+        seconds at most: a caller waits. Raises `Unavailable`, or `Denied` when the
+        hub does not take the device's key.
         """
+        asked_at = self._clock()
         async with self._lock:
-            now = self._clock()
-            if self._synced_at is not None and 0 <= now - self._synced_at < not_within_s:
-                return
+            if self._synced_at is not None:
+                if self._synced_at > asked_at:
+                    return
+                await asyncio.sleep(min(max(self._synced_at + _ASK_EVERY_S - self._clock(), 0.0), _ASK_EVERY_S))
+            began_at = self._clock()
             answer = await self._ask("GET", f"/devices/{quote(self.device_id, safe='')}/modules{_API}")
-            modules = [_identity(item) for item in answer if isinstance(item, dict)] if isinstance(answer, list) else []
-            found = {module.module_id: module for module in modules[:_MAX_MODULES] if module is not None}
             if not isinstance(answer, list):
                 raise Unavailable("the hub answered something that is no list of modules")
-            self._synced_at = self._clock()
-            await self._remember(found)
+            modules = [_identity(item) for item in answer[:_MAX_MODULES] if isinstance(item, dict)]
+            self._synced_at = began_at
+            await self._remember({module.module_id: module for module in modules if module is not None})
 
     async def ensure(self, module_id: str) -> ModuleIdentity:
         """Return the identity of *module_id*, made in the hub when it is not there.

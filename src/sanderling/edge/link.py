@@ -113,7 +113,7 @@ class HubLink:
                 _log.info("%s is not connected to the hub: %s", self.module_id, e or type(e).__name__)
                 if isinstance(e, Denied):
                     with contextlib.suppress(SanderlingError):
-                        await self._identities.sync(not_within_s=10.0)
+                        await self._identities.sync()
             finally:
                 self._session.connection_lost()
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))

@@ -36,7 +36,7 @@ class Throttle:
         count, last = self._failures.get(key, (0, 0.0))
         if count < FREE_TRIES:
             return
-        wait = last + min(2.0 ** (count - FREE_TRIES), MAX_WAIT_S) - self._clock()
+        wait = last + min(2.0 ** min(count - FREE_TRIES, 30), MAX_WAIT_S) - self._clock()
         if wait > 0:
             raise Slowed(max(1.0, wait))
 

@@ -21,6 +21,7 @@ from sanderling.registry.wire import read_body
 
 TOKEN_TTL_S = 300
 _MAX_FORM = 65536
+_MAX_FIELDS = 100
 WRONG_PASSWORD = "the user name or the password is wrong, or the admin user is switched off"
 
 
@@ -56,7 +57,11 @@ class TokenEndpoint:
 
     async def post(self, request: Request) -> Response:
         """Answer POST with a form: grant_type password, or refresh_token with a token that was issued."""
-        form = parse_qs((await read_body(request, _MAX_FORM)).decode("utf-8", "replace"), max_num_fields=100)
+        body = await read_body(request, _MAX_FORM)
+        try:
+            form = parse_qs(body.decode("utf-8"), max_num_fields=_MAX_FIELDS)
+        except ValueError:
+            raise Invalid(f"the form is not UTF-8, or has more than {_MAX_FIELDS} fields") from None
 
         def field(name: str) -> str:
             return form.get(name, [""])[0]

@@ -235,19 +235,42 @@ class ModuleConnection:
             while len(publishes) < _MAX_WAITING and not self._publishes.empty():
                 publishes.append(self._publishes.get_nowait())
             assert self._who is not None
-            messages: list[Message] = []
+            understood: list[tuple[Publish, Message | None]] = []
             for publish in publishes:
-                if self._was_acknowledged(publish):
-                    continue
-                message = await self._understand(self._who.module_id, publish)
-                if message is not None:
-                    messages.append(message)
-            await self._accept(messages)
-            for publish in publishes:
-                if publish.packet_id is not None:
-                    self._remember(publish)
-                    self._session.acknowledge(publish.packet_id)
-            self._flush()
+                is_repeated = self._was_acknowledged(publish)
+                message = None if is_repeated else await self._understand(self._who.module_id, publish)
+                understood.append((publish, message))
+            try:
+                await self._router.accept([message for _, message in understood if message is not None])
+            except StoreFull:
+                await self._accept_slowly(understood)
+            else:
+                self._acknowledge(publishes)
+
+    async def _accept_slowly(self, understood: list[tuple[Publish, Message | None]]) -> None:
+        """Keep one message at a time, and wait a while when there is no room; then the connection ends.
+
+        The module keeps what is not acknowledged, and sends it again when it is back.
+        """
+        until = time.monotonic() + _FULL_WAIT_S
+        for publish, message in understood:
+            while message is not None:
+                try:
+                    await self._router.accept([message])
+                except StoreFull:
+                    if time.monotonic() > until:
+                        raise
+                    await asyncio.sleep(0.2)
+                else:
+                    break
+            self._acknowledge([publish])
+
+    def _acknowledge(self, publishes: list[Publish]) -> None:
+        for publish in publishes:
+            if publish.packet_id is not None:
+                self._remember(publish)
+                self._session.acknowledge(publish.packet_id)
+        self._flush()
 
     async def _understand(self, module: str, publish: Publish) -> Message | None:
         """Return the message that *publish* is; None when it was something else and is dealt with.
@@ -279,19 +302,6 @@ class ModuleConnection:
             self._session.publish(topics.twin_response_topic(400, request_id), b"", qos=0)
         else:
             self._session.publish(topics.twin_response_topic(204, request_id, version), b"", qos=0)
-
-    async def _accept(self, messages: list[Message]) -> None:
-        """Keep *messages*; while there is no room, wait a while, then end the connection: the module keeps them."""
-        until = time.monotonic() + _FULL_WAIT_S
-        while messages:
-            try:
-                await self._router.accept(messages)
-            except StoreFull:
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(0.2)
-            else:
-                return
 
     def _was_acknowledged(self, publish: Publish) -> bool:
         if not publish.dup or publish.packet_id is None or self._who is None:

@@ -18,7 +18,6 @@ from sanderling.iot.identity import SYSTEM_MODULES
 from sanderling.mqtt import Connect, ReturnCode
 
 _log = logging.getLogger(__name__)
-_ASK_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class SignIn:
 
     async def _ask_hub(self, module: str, why: SanderlingError) -> None:
         try:
-            await self._identities.sync(not_within_s=_ASK_AGAIN_S)
+            await self._identities.sync()
         except SanderlingError as e:
             message = f"module {module!r}: {why.message}; the hub cannot be asked: {e.message}"
             raise Refusal(message, ReturnCode.SERVER_UNAVAILABLE) from e
