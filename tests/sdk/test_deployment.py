@@ -6,7 +6,7 @@ import pytest
 
 from sanderling import Deployment
 from sanderling.errors import Invalid, NotFound
-from sanderling.sdk.deployment import modules_of
+from sanderling.sdk.deployment_wait import modules_of
 from sanderling.sdk.hints import hints_of
 from sanderling.sdk.registry import Credentials
 

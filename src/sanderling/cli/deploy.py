@@ -10,7 +10,8 @@ import typer
 from sanderling.cli.device import MODULE_COLUMNS, module_rows
 from sanderling.cli.output import JSON_HELP, Output
 from sanderling.errors import Invalid
-from sanderling.sdk.deployment import Deployment, ManifestDeployment, modules_of
+from sanderling.sdk.deployment import Deployment, ManifestDeployment
+from sanderling.sdk.deployment_wait import modules_of
 from sanderling.sdk.device import Device, ModuleState
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from sanderling.sdk.hints import hinted
 
 app = typer.Typer(help="Run the edge runtime on this device.", no_args_is_help=True)
 
+Engine = Literal["auto", "docker", "bubblewrap"]
 MAX_CONNECTION_STRING_BYTES = 4096
 
 
@@ -31,21 +32,19 @@ def run(
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="The CA that signed the server's certificate.")] = None,
     data: Annotated[Path, typer.Option(help="The folder for the device's state.")] = Path("sanderling-edge"),
-    engine: Annotated[str, typer.Option(metavar="auto|docker|bubblewrap", help="What runs the modules.")] = "auto",
+    engine: Annotated[Engine, typer.Option(help="What runs the modules.")] = "auto",
     gateway_port: Annotated[int, typer.Option(help="Where modules connect, MQTT over TLS.", min=1, max=65535)] = 8883,
     gateway_host: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The address that modules and other devices connect to.")
     ] = None,
 ) -> None:
     """Run modules as the hub wants them, and carry their messages, until Ctrl-C."""
-    if engine not in ("auto", "docker", "bubblewrap"):
-        raise Invalid(f"--engine {engine!r} is not auto, docker or bubblewrap")
     if ca is not None and not ca.is_file():
         raise NotFound(f"the CA file {ca} is not there")
     secret = _connection_string(connection_string_file)
     with needs_extra("edge"):
         from sanderling.edge import EdgeSettings
-        from sanderling.edge import run as run_edge
+        from sanderling.edge import main as run_edge
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # One line for each request would drown what matters.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sanderling.cli.build_log import BuildLog
+from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
@@ -67,7 +67,7 @@ def build(
         image = image.wait(on_event=log)
     seconds = monotonic() - began
     out.line()
-    out.table(("IMAGE", "#SIZE", "#SENT", "LAYERS", "#SECONDS"), [log.summary(image, seconds)])
+    out.table(COLUMNS, [log.summary(image, seconds)])
     out.line()
     out.line(f"{image.location}  {image.digest}")
     out.result(image.to_json())

@@ -7,6 +7,8 @@ without looking at them.
 """
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -90,7 +92,7 @@ class Relay:
             server.close()
         self._servers.clear()
         for writer in list(self._writers):
-            writer.transport.abort()
+            _reset(writer)
         # The tasks of the connections end by themselves, now that reading fails.
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         if tasks:
@@ -103,7 +105,7 @@ class Relay:
                 far_reader, far_writer = await asyncio.open_connection(TARGET, target, limit=CHUNK_BYTES)
         except OSError:  # TimeoutError is one
             self._writers.discard(writer)
-            writer.transport.abort()
+            _reset(writer)
             return
         self._writers.add(far_writer)
         try:
@@ -113,7 +115,15 @@ class Relay:
         finally:
             for one in (writer, far_writer):
                 self._writers.discard(one)
-                one.transport.abort()
+                _reset(one)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Drop a connection at once, as a cut cable would in the end: no goodbye, and nothing more is sent."""
+    connection = writer.get_extra_info("socket")
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,8 @@
 It speaks the server's public HTTP API and nothing else.
 """
 
-from sanderling.sdk.deployment import Deployment, DeploymentFailed, ManifestDeployment
+from sanderling.sdk.deployment import Deployment, ManifestDeployment
+from sanderling.sdk.deployment_wait import DeploymentFailed
 from sanderling.sdk.device import Device, ModuleState
 from sanderling.sdk.image import BuildFailed, Image, LogEvent
 from sanderling.sdk.messages import Message, Messages

@@ -12,6 +12,7 @@ import os
 import ssl
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,8 @@ class Client:
         self._http = httpx.Client(
             base_url=self.url, headers=headers, verify=verify, timeout=timeout_s, transport=transport, trust_env=False
         )
+        # A client that is simply forgotten, as in a notebook, leaves no open connection either.
+        weakref.finalize(self, self._http.close)
 
     def __enter__(self) -> "Client":
         return self

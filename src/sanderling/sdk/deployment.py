@@ -8,12 +8,12 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
-from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
+from sanderling.errors import Invalid, NotFound
 from sanderling.iot import AgentConfig, DeploymentManifest, HubConfig, ModuleSpec, RegistryCredential
 from sanderling.iot.identity import check_id
+from sanderling.sdk.deployment_wait import wait_for_modules
 from sanderling.sdk.device import Device, ModuleState
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
@@ -23,16 +23,6 @@ SCORING_PORT = "5001/tcp"
 ENDPOINT = re.compile(r"[^/\s\"*]+")
 STORE_S = 7 * 24 * 3600
 MAX_MANIFEST_BYTES = 4 << 20
-POLL_S = 0.5
-SETTLED_WITHOUT_SUCCESS = frozenset({"failed"})
-
-
-class DeploymentFailed(SanderlingError):
-    """The device said that it cannot do what it was given."""
-
-    def __init__(self, device_id: str, reason: str) -> None:
-        super().__init__(f"device {device_id!r}: {reason}")
-        self.device_id, self.reason = device_id, reason
 
 
 class Deployment:
@@ -168,70 +158,6 @@ def apply_manifest(manifest: Mapping[str, Any], device: Device) -> None:
             "sanderling device create NAME, without --no-edge",
         )
     device.apply(manifest)
-
-
-def wait_for_modules(
-    manifest: Mapping[str, Any],
-    device: Device,
-    on_change: Callable[[Sequence[ModuleState]], None] | None = None,
-    timeout_s: float = 600.0,
-) -> Sequence[ModuleState]:
-    """Wait until *device* reports that every module of *manifest* is as wanted.
-
-    Args:
-        manifest: What was applied.
-        device: The device.
-        on_change: Called with the modules' states, first at once and then whenever one changes.
-        timeout_s: Give up waiting after so long; the device goes on.
-
-    Returns:
-        The modules of the manifest, as reported.
-
-    Raises:
-        DeploymentFailed: The device refuses the deployment, or a module has failed for good.
-        Unavailable: It is not there within `timeout_s`.
-    """
-    wanted = modules_of(manifest)
-    deadline = monotonic() + timeout_s
-    last: Sequence[ModuleState] = ()
-    first = True
-    while True:
-        version = int(device.agent_twin().get("desired", {}).get("$version") or 0)
-        verdict = device.desired_status()
-        states = [state for state in device.modules() if state.name in wanted and not state.is_system]
-        if first or states != last:
-            first, last = False, states
-            if on_change:
-                on_change(states)
-        if verdict.version >= version and verdict.code >= 400:
-            raise DeploymentFailed(device.device_id, verdict.description or f"it answers with code {verdict.code}")
-        if verdict.version >= version and all(_is_as_wanted(state) for state in states):
-            return states
-        for state in states:
-            if state.status in SETTLED_WITHOUT_SUCCESS and state.image == state.desired_image:
-                raise DeploymentFailed(device.device_id, f"module {state.name!r} {state.status}: {state.description}")
-        if monotonic() > deadline:
-            raise hinted(Unavailable(_late(device, states, timeout_s)), f"sanderling device modules {device.device_id}")
-        sleep(POLL_S)
-
-
-def modules_of(manifest: Mapping[str, Any]) -> set[str]:
-    """The names of the modules that *manifest* wants, without the edge runtime's own."""
-    return set(DeploymentManifest.parse(manifest).images())
-
-
-def _is_as_wanted(state: ModuleState) -> bool:
-    return state.image == state.desired_image and state.status == (state.desired_status or "running")
-
-
-def _late(device: Device, states: Sequence[ModuleState], timeout_s: float) -> str:
-    found = ", ".join(f"{s.name} {s.status or 'not reported yet'}{_because(s)}" for s in states)
-    link = "" if device.get(device.workspace, device.device_id).is_connected else "; it is not connected"
-    return f"device {device.device_id!r} is not there after {timeout_s:.0f} s: {found or 'no modules'}{link}"
-
-
-def _because(state: ModuleState) -> str:
-    return f" ({state.description})" if state.description else ""
 
 
 def _reference(image: Image | str) -> str:

@@ -184,14 +184,7 @@ class Device:
         Returns:
             The modules by name, those of the edge runtime first; empty for a device without the edge runtime.
         """
-        twin = self.agent_twin()
-        desired, reported = twin.get("desired", {}), twin.get("reported", {})
-        states = []
-        for section, is_system in (("systemModules", True), ("modules", False)):
-            wanted, seen = desired.get(section) or {}, reported.get(section) or {}
-            for name in sorted({*wanted, *seen}):
-                states.append(_module_state(name, is_system, wanted.get(name), seen.get(name)))
-        return states
+        return module_states_in(self.agent_twin())
 
     def desired_status(self) -> DesiredStatus:
         """Read how far the device is with the deployment it was given.
@@ -199,13 +192,7 @@ class Device:
         Returns:
             The version it speaks of and its verdict.
         """
-        reported = self.agent_twin().get("reported", {})
-        status = reported.get("lastDesiredStatus") or {}
-        return DesiredStatus(
-            int(reported.get("lastDesiredVersion") or 0),
-            int(status.get("code") or 0),
-            str(status.get("description") or ""),
-        )
+        return desired_status_in(self.agent_twin())
 
     def agent_twin(self) -> dict[str, Any]:
         """Read the twin of `$edgeAgent`.
@@ -287,6 +274,28 @@ class Device:
             "lastActivityAt": self.last_activity_time.isoformat() if self.last_activity_time else None,
             "tags": dict(self.tags),
         }
+
+
+def module_states_in(twin: Mapping[str, Any]) -> Sequence[ModuleState]:
+    """The modules in the properties of an `$edgeAgent` twin, those of the edge runtime first."""
+    desired, reported = twin.get("desired", {}), twin.get("reported", {})
+    states = []
+    for section, is_system in (("systemModules", True), ("modules", False)):
+        wanted, seen = desired.get(section) or {}, reported.get(section) or {}
+        for name in sorted({*wanted, *seen}):
+            states.append(_module_state(name, is_system, wanted.get(name), seen.get(name)))
+    return states
+
+
+def desired_status_in(twin: Mapping[str, Any]) -> DesiredStatus:
+    """The device's verdict in the properties of its `$edgeAgent` twin."""
+    reported = twin.get("reported", {})
+    status = reported.get("lastDesiredStatus") or {}
+    return DesiredStatus(
+        int(reported.get("lastDesiredVersion") or 0),
+        int(status.get("code") or 0),
+        str(status.get("description") or ""),
+    )
 
 
 def _rest(

@@ -59,10 +59,13 @@ class BubblewrapEngine:
         self._stage = Stage(bwrap, layout.folder("volumes"), hosts)
         self._changed = changed
         self._runs: dict[str, _Run] = {}
+        self._loading = asyncio.Lock()
 
     async def load(self, image: HeldImage) -> None:
         """Unpack each layer that is not there yet, then merge them."""
-        await asyncio.to_thread(self._load, image)
+        # A pull that ends while a module is created from the same layers must not unpack beside it.
+        async with self._loading:
+            await asyncio.to_thread(self._load, image)
 
     def _load(self, image: HeldImage) -> None:
         target = self._rootfs(image.config)

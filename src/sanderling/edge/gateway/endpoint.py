@@ -332,7 +332,9 @@ class ModuleConnection:
             if not room:
                 continue
             module = self._who.module_id
-            for stored in await self._store.take(module, list(self._under_way.values()), room):
+            # What has arrived since the deletion is still in the store, and must not be sent again.
+            sent = [*self._under_way.values(), *self._arrived]
+            for stored in await self._store.take(module, sent, room):
                 message, name = stored.message, stored.input or ""
                 topic = topics.input_topic(self._device_id, module, name, _input_bag(message))
                 if self._session.state.find_qos(topic) is None:

@@ -36,7 +36,9 @@ class UpstreamPump:
         room = _WINDOW - len(self._under_way)
         if room < _WINDOW // 4 and self._under_way:
             return
-        for stored in await self._store.take(UPSTREAM, list(self._under_way.values()), room):
+        # What has arrived since the deletion is still in the store, and must not be sent again.
+        sent = [*self._under_way.values(), *self._arrived]
+        for stored in await self._store.take(UPSTREAM, sent, room):
             message = stored.message
             topic = topics.events_topic(self._device_id, message.module_id, message.encoded_bag())
             self._under_way[link.publish(topic, message.body)] = stored.id
