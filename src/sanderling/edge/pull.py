@@ -1,0 +1,231 @@
+"""Fetches an image whole and verified before anybody may run it.
+
+    tag ──▶ index? ──▶ this machine's manifest ──▶ config, layers ──▶ tags.json says it is here
+
+Rules: what is held is not asked for; a blob that was cut goes on by range;
+every digest is verified (diffIDs when layers are unpacked); a size is checked
+before it is fetched and while it comes. The reference is remembered last, so an
+image is never half there.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sanderling.edge.content import ContentStore
+from sanderling.edge.engines import HeldImage
+from sanderling.edge.registry_client import RegistryClient
+from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
+from sanderling.iot import RegistryCredential
+from sanderling.oci import (
+    Descriptor,
+    ImageConfig,
+    Index,
+    Manifest,
+    Platform,
+    Reference,
+    media_types,
+    parse_manifest,
+)
+
+_log = logging.getLogger(__name__)
+
+MAX_IMAGE_BYTES = 16 * 1024**3
+_MAX_CONFIG_BYTES = 4 * 1024**2
+_AT_ONCE = 3
+_TRIES = 3
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a pull is."""
+
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+class Puller:
+    """Pulls images into a content store."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        platform: Platform,
+        tls: ssl.SSLContext,
+        *,
+        plain_http: Sequence[str] = (),
+        max_image_bytes: int = MAX_IMAGE_BYTES,
+    ) -> None:
+        """*plain_http* are registries (`host:port`) that are spoken to without TLS."""
+        self._content = content
+        self._platform = platform
+        self._tls = tls
+        self._plain_http = frozenset(plain_http)
+        self._max_image_bytes = max_image_bytes
+
+    async def fetch(
+        self,
+        image: str,
+        credentials: Sequence[RegistryCredential],
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> HeldImage:
+        """Return *image*, fetched if it is not held.
+
+        Raises `Invalid`, `NotFound` and `Denied` with messages for the user,
+        `Unavailable` when trying again may help; what has come stays.
+        """
+        held = await asyncio.to_thread(self._content.find_image, image)
+        if held is not None:
+            return held
+        reference = Reference.parse(image)
+        credential = find_credential(reference.registry, credentials)
+        plain = reference.registry in self._plain_http
+        async with RegistryClient(reference, credential, self._tls, is_plain_http=plain) as client:
+            manifest = await self._manifest(client, reference)
+            self._check_size(reference, manifest)
+            state = Progress(0, sum(blob.size for blob in _blobs(manifest)))
+            await self._blob(client, manifest.config, state, progress)
+            await asyncio.to_thread(self._check_config, reference, manifest)
+            gate = asyncio.Semaphore(_AT_ONCE)
+            await _all(self._gated(gate, client, layer, state, progress) for layer in _blobs(manifest)[1:])
+        await asyncio.to_thread(self._content.put, manifest.raw, manifest.digest)
+        await asyncio.to_thread(self._content.remember, image, manifest.digest)
+        held = await asyncio.to_thread(self._content.find_image, image)
+        if held is None:
+            raise Unavailable(f"image {image}: its content is gone from this device; it is fetched again")
+        return held
+
+    async def _manifest(self, client: RegistryClient, reference: Reference) -> Manifest:
+        wanted = reference.digest
+        raw, media_type = await client.fetch_manifest(str(wanted or reference.tag))
+        if wanted is not None:
+            wanted.verify(raw)
+        parsed = parse_manifest(raw, media_type)
+        if isinstance(parsed, Manifest):
+            return parsed
+        chosen = self._choose(reference, parsed)
+        raw, media_type = await client.fetch_manifest(str(chosen.digest))
+        chosen.digest.verify(raw)
+        manifest = parse_manifest(raw, media_type)
+        if not isinstance(manifest, Manifest):
+            raise Invalid(f"image {reference}: its index names an index where a manifest should be")
+        return manifest
+
+    def _choose(self, reference: Reference, index: Index) -> Descriptor:
+        chosen = index.find_platform(self._platform)
+        if chosen is None:
+            have = ", ".join(sorted({str(d.platform) for d in index.manifests if d.platform})) or "none"
+            raise Invalid(
+                f"image {reference} is not for this device ({self._platform}): it was built for {have}; "
+                f"build it for {self._platform} too"
+            )
+        return chosen
+
+    def _check_size(self, reference: Reference, manifest: Manifest) -> None:
+        size = sum(blob.size for blob in _blobs(manifest))
+        if size > self._max_image_bytes or manifest.config.size > _MAX_CONFIG_BYTES:
+            raise Invalid(f"image {reference} has {size} bytes; {self._max_image_bytes} is this device's limit")
+
+    def _check_config(self, reference: Reference, manifest: Manifest) -> None:
+        if manifest.config.media_type not in media_types.CONFIGS:
+            raise Invalid(f"{reference} is no image that runs: its config is {manifest.config.media_type!r}")
+        config = ImageConfig.parse(self._content.path(manifest.config.digest).read_bytes())
+        if not self._platform.runs(config.platform):
+            raise Invalid(f"image {reference} is for {config.platform}, and this device is {self._platform}")
+        if len(config.diff_ids) != len(manifest.layers):
+            raise Invalid(f"image {reference}: its config and manifest differ in the number of layers")
+
+    async def _gated(
+        self,
+        gate: asyncio.Semaphore,
+        client: RegistryClient,
+        blob: Descriptor,
+        state: Progress,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        async with gate:
+            await self._blob(client, blob, state, progress)
+
+    async def _blob(
+        self, client: RegistryClient, blob: Descriptor, state: Progress, progress: Callable[[Progress], None]
+    ) -> None:
+        """Fetch one blob; a cut connection goes on where it was, a few times at once."""
+        if await asyncio.to_thread(self._content.has, blob.digest):
+            state.done_bytes += blob.size
+            progress(state)
+            return
+        for left in reversed(range(_TRIES)):
+            before = state.done_bytes
+            try:
+                await self._blob_once(client, blob, state, progress)
+            except Unavailable as e:
+                state.done_bytes = before
+                if not left:
+                    raise
+                _log.info("pull of %s was cut and goes on: %s", blob.digest, e)
+            else:
+                return
+
+    async def _blob_once(
+        self, client: RegistryClient, blob: Descriptor, state: Progress, progress: Callable[[Progress], None]
+    ) -> None:
+        partial = self._content.partial(blob.digest)
+        try:
+            have = await asyncio.to_thread(partial.open)
+            if have > blob.size:
+                await asyncio.to_thread(partial.restart)
+                have = 0
+            state.done_bytes += have
+            if have < blob.size:
+                async with client.open_blob(blob.digest, have) as (begins, pieces):
+                    if begins != have:
+                        await asyncio.to_thread(partial.restart)
+                        state.done_bytes -= have
+                    async for piece in pieces:
+                        if partial.size_bytes + len(piece) > blob.size:
+                            raise Invalid(f"the registry sends more than the {blob.size} bytes of {blob.digest}")
+                        await asyncio.to_thread(partial.write, piece)
+                        state.done_bytes += len(piece)
+                        progress(state)
+            if partial.size_bytes < blob.size:
+                raise Unavailable(f"the registry's content {blob.digest} was cut at {partial.size_bytes} bytes")
+            await asyncio.to_thread(partial.finish)
+        except OSError as e:
+            raise Unavailable(f"the device cannot keep {blob.digest}: {e.strerror or e}") from e
+        finally:
+            partial.close()
+
+
+def find_credential(registry: str, credentials: Sequence[RegistryCredential]) -> RegistryCredential | None:
+    """Return the first credential whose address is *registry*; a scheme or path in the address does not count."""
+    for credential in credentials:
+        address = credential.address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        if address.lower() == registry.lower():
+            return credential
+    return None
+
+
+def explain(module: str, image: str, error: SanderlingError) -> str:
+    """Return what went wrong with a module's image, for its status."""
+    text = error.message
+    if isinstance(error, NotFound) or str(image) in text:
+        return f"module {module!r}: {text}"
+    return f"module {module!r}: image {image}: {text}"
+
+
+def _blobs(manifest: Manifest) -> list[Descriptor]:
+    """Return config and layers, each blob once."""
+    return list({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all; the first error ends the others and is raised as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(coroutine)
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None

@@ -1,0 +1,219 @@
+"""Unpacks one layer into a folder of its own, verified, without leaving it.
+
+Rules:
+- every name is taken apart: `..`, NUL and a path through a link are refused;
+- hard links must name a regular file of the same layer, inside it;
+- symbolic links are kept as text: nothing on the host ever follows them;
+- devices and pipes are never made; set-user-id bits are dropped;
+- what the owner may read or execute, everyone may: inside the sandbox all files
+  belong to nobody in particular, and the folders above are closed to the host;
+- the uncompressed bytes must have the diffID that the image config promises;
+- bytes and entries are bounded, so a bomb fills no disk.
+
+Whiteouts (image-spec 1.1, "Whiteouts") are taken out of the tree and listed
+beside it; `rootfs.py` applies them.
+"""
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from sanderling.edge.tarstream import Entry, Kind, Source, TarStream
+from sanderling.errors import Invalid, Unavailable
+from sanderling.oci import Digest, DigestMismatch, Hasher, media_types
+
+MAX_UNPACKED_BYTES = 16 * 1024**3
+MAX_ENTRIES = 1_000_000
+_MAX_NAME_BYTES = 4096
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+
+
+class _Verified:
+    """A stream that counts and hashes what is read from it."""
+
+    def __init__(self, source: Source, limit: int) -> None:
+        self._source = source
+        self._hasher = Hasher()
+        self._limit = limit
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            piece: bytes = self._source.read(size)
+        except (zlib.error, EOFError, gzip.BadGzipFile) as e:
+            raise Invalid(f"the layer is not valid gzip: {e}") from e
+        self._hasher.update(piece)
+        if self._hasher.size > self._limit:
+            raise Invalid(f"the layer unpacks to more than {self._limit} bytes, which is the limit")
+        return piece
+
+    def digest(self) -> Digest:
+        """Return the digest of all bytes, reading what is left."""
+        while self.read(1024 * 1024):
+            pass
+        return self._hasher.digest()
+
+
+class _LayerFolder:
+    """Makes the entries of one layer below `fs`."""
+
+    def __init__(self, root: Path, max_entries: int) -> None:
+        self.root = root
+        self.whiteouts: list[str] = []
+        self.opaque: list[str] = []
+        self._left = max_entries
+        root.mkdir()
+
+    def add(self, entry: Entry, stream: TarStream) -> None:
+        """Make *entry*; raise `Invalid` when it would leave the folder."""
+        self._left -= 1
+        if self._left < 0:
+            raise Invalid("the layer has more files than the limit allows")
+        parts = _parts(entry.name)
+        if not parts:
+            return
+        if parts[-1] == _OPAQUE:
+            self.opaque.append("/".join(parts[:-1]))
+            return
+        if parts[-1].startswith(_WHITEOUT):
+            hidden = parts[-1].removeprefix(_WHITEOUT)
+            if hidden in ("", ".", ".."):
+                raise Invalid("the layer has a whiteout that names nothing")
+            self.whiteouts.append("/".join((*parts[:-1], hidden)))
+            return
+        if entry.kind is Kind.SPECIAL:
+            return
+        path = self._parent(parts[:-1]) / parts[-1]
+        if entry.kind is Kind.FOLDER:
+            self._folder(path, entry)
+            return
+        if entry.kind is Kind.SYMLINK:
+            self._clear(path)
+            _symlink(entry.link, path)
+        elif entry.kind is Kind.HARDLINK:
+            target = self._link_target(entry)
+            if target == path:
+                return
+            self._clear(path)
+            os.link(target, path, follow_symlinks=False)
+        else:
+            self._clear(path)
+            _write(path, entry, stream)
+
+    def _parent(self, parts: tuple[str, ...]) -> Path:
+        path = self.root
+        for part in parts:
+            path = path / part
+            try:
+                path.mkdir(mode=0o755)
+            except FileExistsError:
+                if path.is_symlink() or not path.is_dir():
+                    raise Invalid(f"the layer puts a file below {'/'.join(parts)!r}, which is no folder") from None
+        return path
+
+    def _folder(self, path: Path, entry: Entry) -> None:
+        if path.is_symlink() or not path.is_dir():
+            self._clear(path)
+            path.mkdir()
+        path.chmod((entry.mode & 0o777) | 0o755)
+
+    def _clear(self, path: Path) -> None:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+
+    def _link_target(self, entry: Entry) -> Path:
+        path = self.root
+        for part in _parts(entry.link):
+            path = path / part
+            if path.is_symlink():
+                raise Invalid(f"the layer's hard link {entry.name[:200]!r} goes through a symbolic link")
+        if not path.is_file():
+            raise Invalid(f"the layer's hard link {entry.name[:200]!r} names no file of this layer")
+        return path
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    if "\0" in name or len(os.fsencode(name)) > _MAX_NAME_BYTES:
+        raise Invalid("the layer has a name that no file can have")
+    parts = tuple(part for part in PurePosixPath(name).parts if part not in ("/", "//"))
+    if ".." in parts:
+        raise Invalid(f"the layer's entry {name[:200]!r} leaves the image")
+    if any(len(os.fsencode(part)) > 255 for part in parts):
+        raise Invalid("the layer has a name that no file can have")
+    return parts
+
+
+def _symlink(target: str, path: Path) -> None:
+    if not target or "\0" in target or len(os.fsencode(target)) >= _MAX_NAME_BYTES:
+        raise Invalid("the layer has a symbolic link to nothing")
+    path.symlink_to(target)
+
+
+def _write(path: Path, entry: Entry, stream: TarStream) -> None:
+    mode = entry.mode & 0o777 | 0o444
+    if mode & 0o111:
+        mode |= 0o111
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(fd, "wb") as file:
+        for piece in stream.content():
+            file.write(piece)
+        os.fchmod(file.fileno(), mode)
+        file.flush()
+        os.utime(file.fileno(), (entry.mtime, entry.mtime))
+
+
+@contextmanager
+def _opened(blob: Path, media_type: str) -> Iterator[Source]:
+    compression = media_types.LAYER_COMPRESSION.get(media_type, "unknown")
+    if compression not in (None, "gzip"):
+        raise Invalid(f"a layer is {media_type!r}: this device unpacks gzip and plain tar; build the image with gzip")
+    with blob.open("rb") as raw:
+        if compression is None:
+            yield raw
+        else:
+            with gzip.GzipFile(fileobj=raw, mode="rb") as unzipped:
+                yield unzipped
+
+
+def unpack_layer(
+    blob: Path,
+    media_type: str,
+    diff_id: Digest,
+    target: Path,
+    *,
+    max_bytes: int = MAX_UNPACKED_BYTES,
+    max_entries: int = MAX_ENTRIES,
+) -> None:
+    """Unpack *blob* to *target* (`fs/` and `layer.json`), or leave nothing there.
+
+    Raises `Invalid` for a hostile or broken layer, `DigestMismatch` when the
+    content is not what *diff_id* promises, `Unavailable` when the disk fails.
+    """
+    if diff_id.algorithm != "sha256":
+        raise Invalid(f"the image's diffID {diff_id} is not sha256")
+    aside = Path(tempfile.mkdtemp(prefix=".unpack-", dir=target.parent))
+    try:
+        with _opened(blob, media_type) as source:
+            verified = _Verified(source, max_bytes)
+            stream = TarStream(verified)
+            folder = _LayerFolder(aside / "fs", max_entries)
+            for entry in stream:
+                folder.add(entry, stream)
+            actual = verified.digest()
+        if actual != diff_id:
+            raise DigestMismatch(expected=diff_id, actual=actual)
+        listed = {"whiteouts": folder.whiteouts, "opaque": folder.opaque}
+        (aside / "layer.json").write_text(json.dumps(listed))
+        aside.rename(target)
+    except OSError as e:
+        raise Unavailable(f"a layer cannot be unpacked: {e.strerror or e}") from e
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

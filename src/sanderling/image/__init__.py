@@ -1,0 +1,41 @@
+"""Images without a daemon, without root, and without running what is the user's.
+
+A `Recipe` becomes an image: a base from signed Debian packages, wheels that uv
+chose for the target platform, the scoring server, the models, the script. The
+same inputs give the same bytes, on any host, for any supported platform.
+
+- `ImageBuilds` is the service with a queue, records and logs.
+- ``python -m sanderling.image SPEC.json`` is one build (see `sanderling.image.worker`).
+- `check_script` and `parse_environment` look at the user's files without running them.
+"""
+
+from sanderling.image.build import BuildSettings, build, check
+from sanderling.image.build_records import ImageBuild, ImageNotFound, WrongState
+from sanderling.image.builds import BuildLogPage, ImageBuilds
+from sanderling.image.environment import Environment, EnvironmentInvalid, parse_environment
+from sanderling.image.events import Event, Log
+from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
+from sanderling.image.registry_client import PushTarget
+from sanderling.image.script import ScriptInvalid, check_script
+
+__all__ = [
+    "BuildLogPage",
+    "BuildSettings",
+    "Environment",
+    "EnvironmentInvalid",
+    "Event",
+    "ImageBuild",
+    "ImageBuilds",
+    "ImageNotFound",
+    "Log",
+    "ModelFiles",
+    "PushTarget",
+    "Recipe",
+    "ScriptInvalid",
+    "SourceFile",
+    "WrongState",
+    "build",
+    "check",
+    "check_script",
+    "parse_environment",
+]

@@ -1,0 +1,102 @@
+"""Put layers together: image config, manifest, and an index when there are several platforms.
+
+Everything is written in canonical JSON and nothing of it is a time: the same
+layers and recipe give the same digest. Source: image-spec 1.1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sanderling.blobs import FileBlobs
+from sanderling.image.layer_file import Layer
+from sanderling.image.recipe import APP_ROOT, Recipe
+from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
+
+EPOCH = "1970-01-01T00:00:00Z"
+USER = "65532:65532"
+PORT = "5001/tcp"
+ENTRYPOINT = ["/usr/bin/python3", "-m", "sanderling_scoring"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """An image in a store: *descriptor* points at its manifest or index; manifests come with their platform."""
+
+    descriptor: Descriptor
+    manifests: tuple[Manifest, ...]
+    index: Index | None
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all blobs, each counted once."""
+        sizes = {blob.digest: blob.size for m in self.manifests for blob in (*m.layers, m.config)}
+        sizes |= {manifest.digest: len(manifest.raw) for manifest in self.manifests}
+        if self.index is not None:
+            sizes[self.index.digest] = len(self.index.raw)
+        return sum(sizes.values())
+
+
+def labels(recipe: Recipe) -> dict[str, str]:
+    """The labels that the contract between image and engine names, and the user's tags."""
+    name, _, version = recipe.image.rpartition(":")
+    found = {
+        "io.sanderling.image": recipe.image,
+        "io.sanderling.port-variable": "SERVER_PORT",
+        "org.opencontainers.image.created": EPOCH,
+        "org.opencontainers.image.title": name.rpartition("/")[2],
+        "org.opencontainers.image.version": version,
+    }
+    if recipe.description:
+        found["org.opencontainers.image.description"] = recipe.description
+    return found | {f"io.sanderling.tag.{key}": value for key, value in recipe.tags.items()}
+
+
+def image_config(recipe: Recipe, platform: Platform, layers: Sequence[Layer]) -> bytes:
+    """The image config for *platform*."""
+    document: dict[str, Any] = {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "created": EPOCH,
+        "config": {
+            "Entrypoint": ENTRYPOINT,
+            "Env": [f"{name}={value}" for name, value in sorted(recipe.variables().items())],
+            "ExposedPorts": {PORT: {}},
+            "Labels": labels(recipe),
+            "StopSignal": "SIGTERM",
+            "User": USER,
+            "WorkingDir": f"/{APP_ROOT}",
+        },
+        "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]},
+        "history": [{"created": EPOCH, "created_by": f"sanderling: {layer.title}"} for layer in layers],
+    }
+    if platform.variant:
+        document["variant"] = platform.variant
+    return canonical_json(document)
+
+
+def assemble(recipe: Recipe, layers: Mapping[Platform, Sequence[Layer]], blobs: FileBlobs) -> Assembled:
+    """Write config and manifest of each platform, and an index for several, into *blobs*."""
+    annotations = {key: value for key, value in labels(recipe).items() if key.startswith("org.opencontainers.")}
+    manifests: list[tuple[Platform, Manifest]] = []
+    for platform in recipe.platforms:
+        raw = image_config(recipe, platform, layers[platform])
+        config = Descriptor(media_types.OCI_CONFIG, blobs.put(raw), len(raw))
+        described = [
+            Descriptor(
+                layer.media_type,
+                Digest(layer.digest),
+                layer.size_bytes,
+                annotations={"io.sanderling.layer": layer.title},
+            )
+            for layer in layers[platform]
+        ]
+        manifest = Manifest.build(config, described, annotations)
+        blobs.put(manifest.raw)
+        manifests.append((platform, manifest))
+    made = tuple(manifest for _, manifest in manifests)
+    if len(manifests) == 1:
+        return Assembled(made[0].descriptor(manifests[0][0]), made, None)
+    index = Index.build([manifest.descriptor(platform) for platform, manifest in manifests], annotations)
+    blobs.put(index.raw)
+    return Assembled(index.descriptor(), made, index)

@@ -1,0 +1,279 @@
+"""The build service: a queue with a bound, a worker process for each build, records in SQL, logs in files.
+
+       create            claim               worker's result
+    ──────────▶ queued ─────────▶ running ───────────────────▶ succeeded | failed
+                  │  ▲               │ cancel
+           cancel │  └── restart ────┤
+                  ▼                  ▼
+               cancelled         cancelled
+
+A build that was running when the server stopped is queued again; when that
+happens to it twice, it has failed. What a build needs is given as plain paths,
+which must stay until it is finished.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from sanderling.errors import Invalid, SanderlingError, Unavailable
+from sanderling.image.build import check
+from sanderling.image.build_log import BuildLog, read_page
+from sanderling.image.build_process import BuildProcess
+from sanderling.image.build_records import BuildRecords, ImageBuild, ImageNotFound, State, WrongState
+from sanderling.image.events import Event, now_text
+from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
+from sanderling.image.registry_client import PushTarget
+from sanderling.oci import Platform, is_repository
+
+MAX_QUEUED = 100
+MAX_ATTEMPTS = 2
+MAX_WAIT_S = 60.0
+TIME_LIMIT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLogPage:
+    """Part of a log: the events, the *after* for the next call, and the build's state when it was read."""
+
+    events: tuple[Event, ...]
+    next: int
+    state: State
+
+    def to_json(self) -> dict[str, Any]:
+        """The page as the public API shows it."""
+        return {"events": [event.to_json() for event in self.events], "next": self.next, "state": self.state}
+
+
+class ImageBuilds:
+    """Builds images for workspaces.
+
+    *folder* holds ``WORKSPACE/NAME/VERSION/{spec.json,log.jsonl}``, *cache* what
+    builds share; *push* says to which registry a workspace's images go, with
+    fresh credentials. Call `start` once, and `close` at the end; both are quick.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        cache: Path,
+        push: Callable[[str], PushTarget],
+        *,
+        workers: int = 1,
+        time_limit_s: float = TIME_LIMIT_S,
+        debian_mirror: str | None = None,
+        debian_security_mirror: str | None = None,
+    ) -> None:
+        self._records = BuildRecords(engine)
+        self._folder, self._cache, self._push = folder, cache, push
+        self._time_limit_s = time_limit_s
+        self._mirrors = {"debianMirror": debian_mirror, "debianSecurityMirror": debian_security_mirror}
+        self._changed = threading.Condition()
+        self._running: dict[tuple[str, str, int], BuildProcess] = {}
+        self._is_closing = False
+        self._threads = [threading.Thread(target=self._work, name=f"build-{n}") for n in range(workers)]
+
+    def start(self) -> None:
+        """Take up what an earlier server left, and begin to build."""
+        for build in self._records.list(state="running"):
+            if build.attempts >= MAX_ATTEMPTS:
+                text = "the server stopped twice while this image was being built; build it again"
+                self._finish(build, "failed", error_kind="unavailable", error=text)
+            else:
+                self._log(build).say("queue", "the server stopped meanwhile; the build begins again", "warning")
+                self._records.change(build, ["running"], state="queued", started_at=None)
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop; a build that runs is ended and goes back to the queue for the next start."""
+        with self._changed:
+            self._is_closing = True
+            running = list(self._running.values())
+            self._changed.notify_all()
+        for process in running:
+            process.stop()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def create(
+        self,
+        workspace: str,
+        name: str,
+        *,
+        script: SourceFile,
+        environment: Path | None = None,
+        files: Sequence[SourceFile] = (),
+        models: Sequence[ModelFiles] = (),
+        platforms: Sequence[str] = ("linux/amd64",),
+        tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> ImageBuild:
+        """Queue a build; return its record, whose version is new.
+
+        The input is checked first. Raises Invalid (ScriptInvalid,
+        EnvironmentInvalid), NotFound for a file that is missing, and Unavailable
+        when 100 builds wait already.
+        """
+        if not is_repository(f"{workspace}/{name}") or "/" in name:
+            raise Invalid(f"{name!r} is no image name: lower-case letters, digits, '-', '_' and '.' are allowed")
+        recipe = Recipe(
+            image=f"{workspace}/{name}:0",
+            script=script,
+            environment=SourceFile("the environment file", environment) if environment else None,
+            files=tuple(files),
+            models=tuple(models),
+            platforms=tuple(Platform.parse(text) for text in platforms),
+            tags=dict(tags or {}),
+            description=description,
+        )
+        check(recipe)
+        if len(self._records.list(state="queued")) >= MAX_QUEUED:
+            raise Unavailable(f"{MAX_QUEUED} builds wait already; try again when some are done")
+        version = self._records.next_version(workspace, name)
+        recipe = replace(recipe, image=f"{workspace}/{name}:{version}")
+        values = {
+            "location": f"{self._push(workspace).registry}/{recipe.image}",
+            "recipe": recipe.to_json(),
+            "properties": dict(properties or {}),
+        }
+        self._records.add(workspace, name, version, values)
+        with self._changed:
+            self._changed.notify_all()
+        return self.get(workspace, name, version)
+
+    def get(self, workspace: str, name: str, version: int | None = None) -> ImageBuild:
+        """The image, its latest version when *version* is None. Raises ImageNotFound."""
+        build = self._records.find(workspace, name, version)
+        if build is None:
+            raise ImageNotFound(workspace, name, version)
+        return build
+
+    def list(self, workspace: str, name: str | None = None) -> Sequence[ImageBuild]:
+        """The images of a workspace, oldest first."""
+        return self._records.list(workspace, name)
+
+    def find_users(self, workspace: str, model: str, version: int) -> Sequence[ImageBuild]:
+        """The images that have the model inside or will have it."""
+        wanted = f"{model}:{version}"
+        return [
+            b for b in self._records.list(workspace) if wanted in b.models and b.state not in ("failed", "cancelled")
+        ]
+
+    def cancel(self, workspace: str, name: str, version: int) -> ImageBuild:
+        """End a build that waits or runs. Raises ImageNotFound, WrongState when it has ended."""
+        build = self.get(workspace, name, version)
+        if build.is_finished:
+            raise WrongState(build.id, build.state, "only a build that waits or runs can be cancelled")
+        text = "cancelled on request"
+        self._finish(build, "cancelled", expected=("queued", "running"), error_kind="cancelled", error=text)
+        with self._changed:
+            process = self._running.get((workspace, name, version))
+        if process is not None:
+            process.stop()
+        return self.get(workspace, name, version)
+
+    def delete(self, workspace: str, name: str, version: int) -> None:
+        """Remove the record and the log; the version does not return. Raises ImageNotFound, WrongState."""
+        build = self.get(workspace, name, version)
+        if not self._records.remove(build):
+            raise WrongState(build.id, build.state, "cancel it before you delete it")
+        shutil.rmtree(self._folder_of(build), ignore_errors=True)
+
+    def read_log(self, workspace: str, name: str, version: int, after: int = 0, wait_s: float = 0) -> BuildLogPage:
+        """Events after number *after*; when there are none yet, wait for them up to *wait_s* (at most 60 s).
+
+        A finished build does not make wait. Raises ImageNotFound.
+        """
+        deadline = time.monotonic() + min(max(wait_s, 0.0), MAX_WAIT_S)
+        while True:
+            # The state is read first: when it says finished, the events are all there.
+            build = self.get(workspace, name, version)
+            page = read_page(self._folder_of(build), after)
+            left = deadline - time.monotonic()
+            if page.events or build.is_finished or left <= 0 or self._is_closing:
+                return BuildLogPage(page.events, page.next, build.state)
+            with self._changed:
+                self._changed.wait(min(left, 1.0))
+
+    def _work(self) -> None:
+        """What each of the worker threads does until `close`."""
+        while not self._is_closing:
+            build = next(iter(self._records.list(state="queued")), None)
+            if build is None:
+                with self._changed:
+                    if not self._is_closing:
+                        self._changed.wait(2.0)
+                continue
+            claimed = {"state": "running", "started_at": now_text(), "attempts": build.attempts + 1}
+            if self._records.change(build, ["queued"], **claimed):
+                self._run(self.get(build.workspace, build.name, build.version))
+
+    def _run(self, build: ImageBuild) -> None:
+        key = (build.workspace, build.name, build.version)
+        log = self._log(build)
+        try:
+            target = replace(self._push(build.workspace), repository=f"{key[0]}/{key[1]}", tag=str(key[2]))
+            spec = {
+                "recipe": dict(build.recipe),
+                "cache": str(self._cache),
+                "output": {"push": target.to_json()},
+                "supervised": True,
+                **self._mirrors,
+            }
+            process = BuildProcess(self._folder_of(build), spec, target.secrets(), self._time_limit_s)
+            with self._changed:
+                self._running[key] = process
+                is_wanted = not self._is_closing
+            if self.get(*key).state != "running" or not is_wanted:
+                process.stop()
+            answer = process.run(log.append)
+        except (SanderlingError, OSError) as e:
+            answer = {"error": {"kind": "unavailable", "message": str(e)}}
+            process = None
+        finally:
+            with self._changed:
+                self._running.pop(key, None)
+        self._settle(build, answer, process is not None and process.is_late)
+
+    def _settle(self, build: ImageBuild, answer: Mapping[str, Any], is_late: bool) -> None:
+        """Write down how the build ended."""
+        result = answer.get("result")
+        if result is not None:
+            mb = f"{result['sizeBytes'] / 1e6:.1f} MB"
+            self._log(build).say("done", f"{build.location} ({mb}, {result['digest']}) in {result['seconds']:.1f} s")
+            values = {"digest": result["digest"], "size_bytes": result["sizeBytes"], "layers": result["layers"]}
+            self._finish(build, "succeeded", **values)
+        elif is_late:
+            text = f"the build took longer than {self._time_limit_s:.0f} s and was ended"
+            self._finish(build, "failed", error_kind="unavailable", error=text)
+        elif self._is_closing:
+            back = {"state": "queued", "started_at": None, "attempts": build.attempts - 1}
+            self._records.change(build, ["running"], **back)
+        else:
+            error = answer["error"]
+            self._finish(build, "failed", error_kind=error["kind"], error=error["message"])
+
+    def _finish(
+        self, build: ImageBuild, state: State, *, expected: Sequence[State] = ("running",), **values: Any
+    ) -> None:
+        if values.get("error"):
+            self._log(build).say("done", values["error"], "error")
+        self._records.change(build, expected, state=state, finished_at=now_text(), **values)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _log(self, build: ImageBuild) -> BuildLog:
+        return BuildLog(self._folder_of(build), self._changed)
+
+    def _folder_of(self, build: ImageBuild) -> Path:
+        return self._folder / build.workspace / build.name / str(build.version)

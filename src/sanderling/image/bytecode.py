@@ -1,0 +1,110 @@
+"""Bytecode for an image, so that nothing is compiled at each start on a device.
+
+The compiler must be a Python of the image's own minor version; the processor
+does not matter. When there is none on this machine, the image has no bytecode
+and the log says so.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+
+from sanderling.errors import Unavailable
+from sanderling.image.tree import Entry
+
+_PROGRAM = Path(__file__).with_name("compile_sources.py")
+CHUNK_BYTES = 2 << 20
+TIMEOUT_S = 600
+_ASK = "import sys,importlib.util as u;print('%d.%d.%d'%sys.version_info[:3],u.MAGIC_NUMBER.hex())"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A Python that makes bytecode for images of its minor version. *version* is full, as "3.11.7"."""
+
+    executable: str
+    version: str
+
+    @property
+    def tag(self) -> str:
+        """What pyc files have in their names, as "cpython-311"."""
+        major, minor, _ = self.version.split(".")
+        return f"cpython-{major}{minor}"
+
+    def compile(self, sources: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield the bytecode file of each of *sources* that compiles.
+
+        The work is one process for each two megabytes. Raises Unavailable when that process dies.
+        """
+        pack = bytearray()
+        for entry in sources:
+            if not isinstance(entry.content, bytes):
+                continue  # larger than any source
+            for piece in (entry.path.encode(), entry.content):
+                pack += len(piece).to_bytes(4, "little") + piece
+            if len(pack) >= CHUNK_BYTES:
+                yield from self._compile_pack(bytes(pack))
+                pack.clear()
+        if pack:
+            yield from self._compile_pack(bytes(pack))
+
+    def _compile_pack(self, pack: bytes) -> Iterator[Entry]:
+        command = [self.executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", str(_PROGRAM)]
+        try:
+            done = subprocess.run(
+                command, input=pack, capture_output=True, timeout=TIMEOUT_S, check=True, env=_environment()
+            )
+        except subprocess.CalledProcessError as e:
+            raise Unavailable(f"the bytecode compiler ended with code {e.returncode}") from e
+        except subprocess.TimeoutExpired as e:
+            raise Unavailable(f"the bytecode compiler was not done after {TIMEOUT_S} s") from e
+        for path, content in _unpack(done.stdout):
+            if content:
+                yield Entry(self.place(path), "file", 0o644, content)
+
+    def place(self, path: str) -> str:
+        """Where the bytecode of the source at *path* belongs."""
+        folder, slash, name = path.rpartition("/")
+        return f"{folder}{slash}__pycache__/{name.removesuffix('.py')}.{self.tag}.pyc"
+
+
+def _environment() -> dict[str, str]:
+    """No variable of ours may change what the compiler writes."""
+    return {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+
+
+def _unpack(data: bytes) -> Iterator[tuple[str, bytes]]:
+    position = 0
+    while position < len(data):
+        pieces = []
+        for _ in range(2):
+            length = int.from_bytes(data[position : position + 4], "little")
+            pieces.append(data[position + 4 : position + 4 + length])
+            position += 4 + length
+        yield pieces[0].decode(), pieces[1]
+
+
+def find_compiler(python: str) -> Compiler | None:
+    """A compiler for images with Python *python* ("3.11"), or None when this machine has none."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if version.startswith(f"{python}.") and sys.implementation.name == "cpython" and MAGIC_NUMBER:
+        return Compiler(sys.executable, version)
+    executable = shutil.which(f"python{python}")
+    if executable is None:
+        return None
+    try:
+        asked = subprocess.run([executable, "-I", "-S", "-c", _ASK], capture_output=True, timeout=20, check=True)
+    except (subprocess.SubprocessError, OSError):
+        return None
+    version = asked.stdout.decode().split()[0]
+    return Compiler(executable, version) if version.startswith(f"{python}.") else None
+
+
+def is_worth_compiling(path: str) -> bool:
+    """Whether the source at *path* may be imported on a device: tests of packages are not."""
+    return path.endswith(".py") and "/tests/" not in path and "/test/" not in path

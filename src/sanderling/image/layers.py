@@ -1,0 +1,102 @@
+"""Layers by what they are made from: made once, then found again.
+
+    CACHE/layers/           the layers themselves, by digest
+    CACHE/recipes/KEY.json  which layer a recipe gave, and the paths in it
+
+A recipe is all that the layer's bytes depend on: kind, inputs by sha256, the
+version of this builder, the codec and the compiler. Other images with the same
+recipe share the layer.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sanderling.blobs import FileBlobs
+from sanderling.image.bytecode import Compiler, is_worth_compiling
+from sanderling.image.events import Log
+from sanderling.image.keep import read_json, write_durably
+from sanderling.image.layer_file import CODEC, Layer, write_layer
+from sanderling.image.tree import Entry
+from sanderling.image.wheels import SamePath
+from sanderling.oci import Digest
+
+BUILDER_VERSION = 1  # raise it when the same inputs would give other bytes
+
+Opened = AbstractContextManager[list[Entry]]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A layer, and a fingerprint of each file in it by path (see `Entry.fingerprint`)."""
+
+    layer: Layer
+    files: Mapping[str, str]
+    was_cached: bool
+
+
+class LayerStore:
+    """Makes layers into *blobs* and remembers them below *cache*."""
+
+    def __init__(self, cache: Path, log: Log, compiler: Compiler | None) -> None:
+        self.blobs = FileBlobs(cache / "layers")
+        self._recipes = cache / "recipes"
+        self._log = log
+        self.compiler = compiler
+
+    def key(self, kind: str, inputs: object, *, compiled: bool) -> str:
+        """The name of the recipe."""
+        version = self.compiler.version if compiled and self.compiler else None
+        text = json.dumps([BUILDER_VERSION, CODEC, version, kind, inputs], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def find(self, key: str) -> Made | None:
+        """The layer that the recipe *key* gave, when it is still there with its size."""
+        data = read_json(self._recipes / f"{key}.json")
+        if data is None:
+            return None
+        try:
+            fields = dict(data["layer"])
+            layer = Layer(**fields | {name: Digest.parse(fields[name]) for name in ("digest", "diff_id")})
+            files = dict(data["files"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        info = self.blobs.find(layer.digest)
+        return Made(layer, files, True) if info is not None and info.size == layer.size_bytes else None
+
+    def ensure(
+        self, kind: str, inputs: object, title: str, opened: Callable[[], Opened], *, compiled: bool = False
+    ) -> Made:
+        """The layer of the entries that *opened* gives, with bytecode when *compiled*; made unless it is there."""
+        key = self.key(kind, inputs, compiled=compiled)
+        found = self.find(key)
+        if found is not None:
+            return found
+        with opened() as entries:
+            if compiled and self.compiler is not None:
+                sources = [entry for entry in entries if entry.kind == "file" and is_worth_compiling(entry.path)]
+                entries = [*entries, *self.compiler.compile(sources)]
+            layer = write_layer(entries, self.blobs, title)
+            files = {entry.path: entry.fingerprint() for entry in entries if entry.kind != "folder"}
+        fields = {name: getattr(layer, name) for name in Layer.__dataclass_fields__}
+        write_durably(self._recipes / f"{key}.json", json.dumps({"layer": fields, "files": files}).encode())
+        mb = f"{layer.plain_bytes / 1e6:.1f} MB, {layer.size_bytes / 1e6:.1f} MB compressed"
+        self._log.say("layers", f"{title}: {len(files)} files, {mb}")
+        return Made(layer, files, False)
+
+    def forget(self, digest: Digest) -> None:
+        """Drop a layer that turned out to be damaged."""
+        self.blobs.delete(digest)
+
+
+def check_paths(layers: Iterable[Made]) -> None:
+    """Raise SamePath when two of *layers* bring different files of one path."""
+    owners: dict[str, tuple[str, str]] = {}
+    for made in layers:
+        for path, fingerprint in made.files.items():
+            first = owners.setdefault(path, (made.layer.title, fingerprint))
+            if first[1] != fingerprint:
+                raise SamePath(path, first[0], made.layer.title)

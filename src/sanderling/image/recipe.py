@@ -1,0 +1,142 @@
+"""What an image is to be made of: the input of a build, as JSON between server and worker.
+
+    {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
+     "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
+     "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
+     "platforms": ["linux/amd64"], "tags": {}, "description": ""}
+
+FILE is a path on this machine. Where sources come from is the caller's matter.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sanderling.errors import Invalid
+from sanderling.image.resolve import PLATFORMS
+from sanderling.image.tree import safe_path
+from sanderling.oci import Platform
+
+APP_ROOT = "var/azureml-app"
+MODELS_FOLDER = "azureml-models"
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of this machine that goes into the image at *path* (relative to its folder there)."""
+
+    path: str
+    source: Path
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A registered model: its files by path below ``azureml-models/NAME/VERSION``."""
+
+    name: str
+    version: int
+    files: Mapping[str, Path]
+
+    @property
+    def folder(self) -> str:
+        """Where the model is, relative to the application's folder."""
+        return f"{MODELS_FOLDER}/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The whole input of a build. *image* is "workspace/name:version"."""
+
+    image: str
+    script: SourceFile
+    environment: SourceFile | None = None  # its path is only what messages call it
+    files: tuple[SourceFile, ...] = ()
+    models: tuple[ModelFiles, ...] = ()
+    platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what can never be built."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._/-]{0,250}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", self.image):
+            raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
+        seen: set[str] = set()
+        for file in (self.script, *self.files):
+            path = safe_path(file.path, "the image's files")
+            if path in seen or path.split("/")[0] == MODELS_FOLDER:
+                raise Invalid(f"/{APP_ROOT}/{path} is there twice; give one of the two files another path")
+            seen.add(path)
+        for model in self.models:
+            if not _NAME.match(model.name) or model.version < 1 or not model.files:
+                raise Invalid(f"the model {model.name!r} needs a name, a version from 1 and at least one file")
+            for path in model.files:
+                safe_path(path, f"model '{model.name}'")
+        folders = [model.folder for model in self.models]
+        if len(set(folders)) != len(folders):
+            raise Invalid("one version of a model is listed twice; list it once")
+        for platform in self.platforms:
+            if str(platform) not in PLATFORMS:
+                raise Invalid(f"images for {platform} cannot be built; possible are {', '.join(PLATFORMS)}")
+        if not self.platforms or len(set(map(str, self.platforms))) != len(self.platforms):
+            raise Invalid("an image needs at least one platform, each listed once")
+
+    def variables(self) -> dict[str, str]:
+        """The environment of the image's process (contract between image and scoring server)."""
+        models = f"/{APP_ROOT}/{self.models[0].folder}" if len(self.models) == 1 else f"/{APP_ROOT}/{MODELS_FOLDER}"
+        return {
+            "AML_APP_ROOT": f"/{APP_ROOT}",
+            "AZUREML_ENTRY_SCRIPT": self.script.path,
+            "AZUREML_MODEL_DIR": models,
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The document at the top of this module."""
+
+        def file(item: SourceFile) -> dict[str, Any]:
+            return {"path": item.path, "source": str(item.source), "mode": 0o755 if item.executable else 0o644}
+
+        return {
+            "image": self.image,
+            "script": file(self.script),
+            "files": [file(item) for item in self.files],
+            "environment": file(self.environment) if self.environment else None,
+            "models": [
+                {"name": m.name, "version": m.version, "files": {path: str(source) for path, source in m.files.items()}}
+                for m in self.models
+            ],
+            "platforms": [str(platform) for platform in self.platforms],
+            "tags": dict(self.tags),
+            "description": self.description,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Recipe":
+        """Read the document at the top of this module. Raises Invalid."""
+
+        def file(item: Mapping[str, Any]) -> SourceFile:
+            return SourceFile(str(item["path"]), Path(item["source"]), bool(int(item.get("mode") or 0) & 0o100))
+
+        try:
+            return cls(
+                image=str(data["image"]),
+                script=file(data["script"]),
+                environment=file(data["environment"]) if data.get("environment") else None,
+                files=tuple(file(item) for item in data.get("files") or ()),
+                models=tuple(
+                    ModelFiles(str(m["name"]), int(m["version"]), {p: Path(s) for p, s in m["files"].items()})
+                    for m in data.get("models") or ()
+                ),
+                platforms=tuple(Platform.parse(text) for text in data.get("platforms") or ("linux/amd64",)),
+                tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
+                description=str(data.get("description") or ""),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

@@ -1,0 +1,187 @@
+"""The endpoint `/v2/`: finds what a request is for, asks who may, serves or refuses.
+
+    /v2/                                       is it a registry, am I signed in
+    /v2/token                                  a token for a password
+    /v2/_catalog
+    /v2/<name>/blobs/<digest>                  GET HEAD DELETE
+    /v2/<name>/blobs/uploads/                  POST
+    /v2/<name>/blobs/uploads/<id>              GET PATCH PUT DELETE
+    /v2/<name>/manifests/<tag or digest>       GET HEAD PUT DELETE
+    /v2/<name>/tags/list
+    /v2/<name>/referrers/<digest>
+
+The paths are matched whole, so the app may be mounted at the root or at `/v2`.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from sanderling.errors import Denied, SanderlingError
+from sanderling.oci import WireError, error_document, is_repository
+from sanderling.registry.blob_endpoint import BlobEndpoint
+from sanderling.registry.credentials import Authorizer
+from sanderling.registry.errors import NameInvalid, NotSignedIn
+from sanderling.registry.list_endpoint import ListEndpoint
+from sanderling.registry.manifest_endpoint import ManifestEndpoint
+from sanderling.registry.rights import Principal
+from sanderling.registry.token_endpoint import WRONG_PASSWORD, TokenEndpoint, basic_credentials, client_of
+from sanderling.registry.upload_endpoint import UploadEndpoint
+from sanderling.registry.wire import Call, error_response
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Call], Awaitable[Response]]
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
+_API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
+# What Docker asks for in its token for an action: who pushes also looks what is there.
+_TOKEN_ACTIONS = {"pull": "pull", "push": "pull,push", "delete": "delete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path of the protocol: for each method, the right it takes (empty: to be signed in) and who serves it."""
+
+    pattern: re.Pattern[str]
+    methods: dict[str, tuple[str, Handler]]
+
+
+async def _greet(call: Call) -> Response:
+    return JSONResponse({})
+
+
+def _routes(blob: BlobEndpoint, upload: UploadEndpoint, manifest: ManifestEndpoint, lists: ListEndpoint) -> list[Route]:
+    def route(path: str, **methods: tuple[str, Handler]) -> Route:
+        if "GET" in methods:
+            methods.setdefault("HEAD", methods["GET"])
+        return Route(re.compile(f"/v2{path}", re.DOTALL), methods)
+
+    name, item = "/(?P<name>.+)", "(?P<item>[^/]+)"
+    return [
+        route("/?", GET=("", _greet)),
+        route("/_catalog", GET=("", lists.catalogue)),
+        route(f"{name}/blobs/uploads/?", POST=("push", upload.begin)),
+        route(
+            f"{name}/blobs/uploads/{item}",
+            GET=("push", upload.status),
+            PATCH=("push", upload.patch),
+            PUT=("push", upload.finish),
+            DELETE=("push", upload.cancel),
+        ),
+        route(f"{name}/blobs/{item}", GET=("pull", blob.get), DELETE=("delete", blob.delete)),
+        route(
+            f"{name}/manifests/{item}",
+            GET=("pull", manifest.get),
+            PUT=("push", manifest.put),
+            DELETE=("delete", manifest.delete),
+        ),
+        route(f"{name}/tags/list", GET=("pull", lists.tags)),
+        route(f"{name}/referrers/{item}", GET=("pull", lists.referrers)),
+    ]
+
+
+class RegistryApp:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        login_server: str,
+        blob: BlobEndpoint,
+        upload: UploadEndpoint,
+        manifest: ManifestEndpoint,
+        lists: ListEndpoint,
+    ) -> None:
+        self._authorizer, self._login_server = authorizer, login_server
+        self._token = TokenEndpoint(authorizer)
+        self._routes = _routes(blob, upload, manifest, lists)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._serve(request)
+        except SanderlingError as e:
+            response = self._refuse(request, e)
+        response.headers.update(_API_VERSION)
+        await response(scope, receive, send)
+
+    async def _serve(self, request: Request) -> Response:
+        path = request.scope["path"]
+        if path == "/v2/token":
+            serve = {"GET": self._token.get, "POST": self._token.post}.get(request.method)
+            return await serve(request) if serve else _not_a_method(["GET", "POST"])
+        for route in self._routes:
+            found = route.pattern.fullmatch(path)
+            if found is None:
+                continue
+            if request.method not in route.methods:
+                return _not_a_method(sorted(route.methods))
+            action, handler = route.methods[request.method]
+            names = found.groupdict()
+            name = names.get("name", "")
+            principal = await self._permit(request, action, name, path)
+            return await handler(Call(request, principal, name, names.get("item", "")))
+        return JSONResponse(error_document(WireError.UNSUPPORTED, "there is no such endpoint"), 404)
+
+    async def _permit(self, request: Request, action: str, name: str, path: str) -> Principal:
+        """Return who asks, if they may; raise `NotSignedIn`, `Denied`, `NameInvalid`."""
+        scope = f"repository:{name}:{_TOKEN_ACTIONS[action]}" if action and is_repository(name) else ""
+        if path == "/v2/_catalog":
+            scope = "registry:catalog:*"
+        principal = await self._authenticate(request, scope)
+        if not action:
+            return principal
+        if not is_repository(name):
+            raise NameInvalid(name)
+        if not principal.may(action, name):
+            message = f"{principal.subject} may not {action} {name}"
+            if principal.could_ask_for(action, name):
+                raise NotSignedIn(f"this token may not {action} {name}", scope=scope, wider=True)
+            raise Denied(message)
+        return principal
+
+    async def _authenticate(self, request: Request, scope: str) -> Principal:
+        header = request.headers.get("authorization", "")
+        kind, _, rest = header.partition(" ")
+        principal: Principal | None = None
+        message = "sign in to the registry"
+        if kind.lower() == "bearer":
+            principal = await asyncio.to_thread(self._authorizer.verify, rest.strip())
+            message = "the token is not valid or has expired"
+        elif (credentials := basic_credentials(header)) is not None:
+            principal = await asyncio.to_thread(self._authorizer.authenticate, *credentials, client_of(request))
+            message = WRONG_PASSWORD
+        if principal is None:
+            raise NotSignedIn(message, scope=scope)
+        return principal
+
+    def _refuse(self, request: Request, error: SanderlingError) -> Response:
+        headers = {}
+        if isinstance(error, NotSignedIn):
+            headers["WWW-Authenticate"] = self._challenge(request, error)
+        return error_response(error, headers)
+
+    def _challenge(self, request: Request, error: NotSignedIn) -> str:
+        """Return where tokens are: at the name that the client reached us by, behind any relay."""
+        if request.scope["path"] == "/v2/token":
+            return f'Basic realm="{self._login_server}"'
+        host = request.headers.get("host", "")
+        base = f"{request.url.scheme}://{host if _HOST.fullmatch(host) else self._login_server}"
+        challenge = f'Bearer realm="{base}/v2/token",service="{self._login_server}"'
+        if error.scope:
+            challenge += f',scope="{error.scope}"'
+        if error.wider:
+            challenge += ',error="insufficient_scope"'
+        elif request.headers.get("authorization", "").lower().startswith("bearer "):
+            challenge += ',error="invalid_token"'
+        return challenge
+
+
+def _not_a_method(allowed: list[str]) -> Response:
+    return JSONResponse(error_document(WireError.UNSUPPORTED), 405, headers={"Allow": ", ".join(allowed)})

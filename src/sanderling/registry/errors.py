@@ -1,0 +1,131 @@
+"""What the registry refuses, by what the caller can do, and the wire code of each: one table.
+
+The endpoints raise; `wire_of` translates.
+"""
+
+from sanderling.blobs import BlobNotFound, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
+from sanderling.oci import MAX_DOCUMENT_BYTES, Digest, DigestMismatch, WireError
+from sanderling.registry.throttle import Slowed
+
+
+class RepositoryNotFound(NotFound):
+    """No such repository."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"repository {name} is not known; push to it first")
+        self.name = name
+
+
+class ManifestNotFound(NotFound):
+    """The repository has no manifest of this tag or digest."""
+
+    def __init__(self, repository: str, reference: str, why: str = "was it pushed?") -> None:
+        super().__init__(f"manifest {repository}:{reference[:200]} is not here; {why}")
+        self.repository, self.reference = repository, reference
+
+
+class NameInvalid(Invalid):
+    """A repository cannot have this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name[:300]!r} is not a repository's name: lower-case words joined by '/', at most 255 letters"
+        )
+
+
+class TagInvalid(Invalid):
+    """A tag cannot be this."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(f"{tag[:200]!r} is not a tag: letters, digits, '_', '.', '-', at most 128")
+
+
+class DigestInvalid(Invalid):
+    """A digest is missing or malformed."""
+
+
+class ManifestInvalid(Invalid):
+    """The manifest cannot be accepted as it is."""
+
+
+class ManifestTooLarge(Invalid):
+    """The manifest is larger than the limit."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a manifest has at most {MAX_DOCUMENT_BYTES} bytes")
+
+
+class MissingReference(NotFound):
+    """The manifest names content that the repository does not have."""
+
+    def __init__(self, repository: str, digest: Digest) -> None:
+        super().__init__(f"the manifest names {digest}, which {repository} does not have; push that first")
+        self.repository, self.digest = repository, digest
+
+
+class RangeInvalid(Invalid):
+    """A range cannot be satisfied or understood."""
+
+
+class SizeInvalid(Invalid):
+    """A length does not fit the content."""
+
+
+class PageInvalid(Invalid):
+    """`n` is no number of results."""
+
+
+class Unsupported(Invalid):
+    """The registry has no such operation."""
+
+
+class NotSignedIn(Denied):
+    """Nobody, or nobody known; *scope* is what a token would need."""
+
+    def __init__(self, message: str, *, scope: str = "", wider: bool = False) -> None:
+        super().__init__(message)
+        self.scope, self.wider = scope, wider
+
+
+class ClientGone(Unavailable):
+    """The client stopped in the middle of its request."""
+
+
+# The first that fits counts: subclasses before their parents.
+_WIRE: tuple[tuple[type[SanderlingError], WireError, int | None], ...] = (
+    (BlobNotFound, WireError.BLOB_UNKNOWN, None),
+    (UploadNotFound, WireError.BLOB_UPLOAD_UNKNOWN, None),
+    (RepositoryNotFound, WireError.NAME_UNKNOWN, None),
+    (ManifestNotFound, WireError.MANIFEST_UNKNOWN, None),
+    (MissingReference, WireError.MANIFEST_BLOB_UNKNOWN, None),
+    (WrongOffset, WireError.RANGE_INVALID, None),
+    (UploadBusy, WireError.BLOB_UPLOAD_INVALID, 409),
+    (DigestMismatch, WireError.DIGEST_INVALID, None),
+    (DigestInvalid, WireError.DIGEST_INVALID, None),
+    (NameInvalid, WireError.NAME_INVALID, None),
+    (TagInvalid, WireError.TAG_INVALID, None),
+    (ManifestInvalid, WireError.MANIFEST_INVALID, None),
+    (ManifestTooLarge, WireError.SIZE_INVALID, 413),
+    (RangeInvalid, WireError.RANGE_INVALID, None),
+    (SizeInvalid, WireError.SIZE_INVALID, None),
+    (PageInvalid, WireError.PAGINATION_NUMBER_INVALID, None),
+    (Unsupported, WireError.UNSUPPORTED, None),
+    (NotSignedIn, WireError.UNAUTHORIZED, None),
+    (Slowed, WireError.TOOMANYREQUESTS, None),
+    (ClientGone, WireError.BLOB_UPLOAD_INVALID, 408),
+    (NotFound, WireError.BLOB_UNKNOWN, None),
+    (Conflict, WireError.BLOB_UPLOAD_INVALID, 409),
+    (Invalid, WireError.UNSUPPORTED, 400),
+    (Denied, WireError.DENIED, None),
+    (Unavailable, WireError.UNAVAILABLE, None),
+    (SanderlingError, WireError.UNAVAILABLE, None),
+)
+
+
+def wire_of(error: SanderlingError) -> tuple[WireError, int]:
+    """Return the code and the HTTP status for *error*."""
+    for kind, code, status in _WIRE:
+        if isinstance(error, kind):
+            return code, status or code.status
+    raise AssertionError("the last row fits every error")

@@ -1,0 +1,84 @@
+"""The registry as the server uses it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from sanderling.blobs import BlobStore, UploadNotFound
+from sanderling.oci import Digest
+from sanderling.registry.app import RegistryApp
+from sanderling.registry.blob_endpoint import BlobEndpoint
+from sanderling.registry.content import Content
+from sanderling.registry.credentials import Authorizer
+from sanderling.registry.list_endpoint import ListEndpoint
+from sanderling.registry.listings import ImageInfo, Listings, TagInfo
+from sanderling.registry.manifest_endpoint import ManifestEndpoint
+from sanderling.registry.upload_endpoint import UploadEndpoint
+
+
+class Registry:
+    """Repositories over SQL and a blob store; `app` speaks the protocol.
+
+    The methods block; asynchronous callers use a thread. *login_server* is the
+    name and port that users give `docker login`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        blobs: BlobStore,
+        authorizer: Authorizer,
+        login_server: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._blobs, self._authorizer, self._clock = blobs, authorizer, clock
+        self.login_server = login_server
+        self._content = Content(engine, clock)
+        self._listings = Listings(engine)
+
+    def app(self) -> Starlette:
+        """Return the ASGI app that answers `/v2/...`; mount it at the root or at `/v2`."""
+        endpoint = RegistryApp(
+            self._authorizer,
+            self.login_server,
+            BlobEndpoint(self._content, self._blobs),
+            UploadEndpoint(self._content, self._blobs),
+            ManifestEndpoint(self._content, self._blobs),
+            ListEndpoint(self._listings),
+        )
+        return Starlette(routes=[Route("/{path:path}", endpoint)])
+
+    def find_image(self, repository: str, reference: str) -> ImageInfo | None:
+        """Return what is known of the image of a tag or digest, or None."""
+        return self._listings.find_image(repository, reference)
+
+    def repositories(self, workspace: str = "") -> list[str]:
+        """Return the names of repositories that hold something; with *workspace*, those below it."""
+        names = self._listings.repositories()
+        return [name for name in names if name.startswith(f"{workspace}/")] if workspace else names
+
+    def tags(self, repository: str) -> list[TagInfo]:
+        """Return the tags, the latest push first; raise `RepositoryNotFound`."""
+        return self._listings.tags(repository)
+
+    def delete_image(self, repository: str, reference: str) -> None:
+        """Delete a tag, or a manifest by digest with its tags; raise `ManifestNotFound`."""
+        if ":" in reference:
+            self._content.delete_manifest(repository, Digest.parse(reference))
+        else:
+            self._content.delete_tag(repository, reference)
+
+    async def end_stale_uploads(self, older_than_s: float) -> int:
+        """End the uploads that were begun longer ago than that; return how many."""
+        stale = await asyncio.to_thread(self._content.uploads_started_before, self._clock() - older_than_s)
+        for upload_id in stale:
+            with suppress(UploadNotFound):
+                await self._blobs.abort(upload_id)
+            await asyncio.to_thread(self._content.end_upload, upload_id)
+        return len(stale)

@@ -1,0 +1,75 @@
+"""Short-lived tokens that say for themselves what they allow. Pure.
+
+    sdr1.<base64url of JSON>.<base64url of HMAC-SHA-256>
+
+Nothing is kept of them, so that any server that has the key can check one.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+
+from sanderling.errors import SanderlingError
+from sanderling.oci import canonical_json, parse_document
+from sanderling.registry.rights import AdminProof, Principal, Scope
+
+PREFIX = "sdr1."
+_MAX_TOKEN = 16384
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _sign(key: bytes, payload: str) -> str:
+    return _encode(hmac.new(key, (PREFIX + payload).encode("ascii"), hashlib.sha256).digest())
+
+
+def make_token(key: bytes, principal: Principal, expires_at: float) -> str:
+    """Return a token for *principal* until *expires_at* (seconds of the epoch), or its own end if that is sooner."""
+    if principal.expires_at is not None:
+        expires_at = min(expires_at, principal.expires_at)
+    document: dict[str, object] = {
+        "sub": principal.subject,
+        "exp": int(expires_at),
+        "scopes": [[s.repositories, sorted(s.actions)] for s in principal.scopes],
+    }
+    if principal.is_narrowed:
+        document["refused"] = [[s.repositories, sorted(s.actions)] for s in principal.refused]
+    if principal.proof is not None:
+        document["proof"] = [principal.proof.workspace, principal.proof.which, principal.proof.fingerprint]
+    payload = _encode(canonical_json(document))
+    return f"{PREFIX}{payload}.{_sign(key, payload)}"
+
+
+def read_token(key: bytes, token: str, now: float) -> Principal | None:
+    """Return whom *token* speaks for, or None when it is not ours, altered or expired."""
+    if not token.startswith(PREFIX) or len(token) > _MAX_TOKEN or not token.isascii():
+        return None
+    payload, _, signature = token.removeprefix(PREFIX).partition(".")
+    if not hmac.compare_digest(_sign(key, payload), signature):
+        return None
+    try:
+        document = parse_document(_decode(payload), "token")
+        if document["exp"] <= now:
+            return None
+        return Principal(
+            subject=document["sub"],
+            scopes=_scopes(document["scopes"]),
+            refused=_scopes(document.get("refused", [])),
+            proof=AdminProof(*document["proof"]) if "proof" in document else None,
+            is_narrowed="refused" in document,
+            expires_at=document["exp"],
+        )
+    except (binascii.Error, json.JSONDecodeError, SanderlingError, KeyError, TypeError, ValueError):
+        return None  # signed by an older version of ours
+
+
+def _scopes(entries: list[list[object]]) -> tuple[Scope, ...]:
+    return tuple(Scope(str(name), frozenset(map(str, actions))) for name, actions in entries)  # type: ignore[call-overload]

@@ -1,0 +1,152 @@
+"""Uploads. distribution-spec 1.1, "Pushing blobs".
+
+    POST ?digest=         the whole at once
+    POST ?mount=&from=    from another repository, where that may be pulled
+    POST                  begin; then PATCH*, PUT ?digest=; GET is the status, DELETE the end
+
+What has come stays until the upload ends: a client goes on from the offset that
+the status gives, also after the server was restarted.
+"""
+
+import asyncio
+from contextlib import aclosing, suppress
+
+from starlette.responses import Response
+
+from sanderling.blobs import BlobInfo, BlobStore, UploadNotFound, WrongOffset
+from sanderling.errors import SanderlingError
+from sanderling.oci import Digest, DigestMismatch, is_repository
+from sanderling.registry.content import Content
+from sanderling.registry.errors import DigestInvalid, SizeInvalid
+from sanderling.registry.wire import (
+    Call,
+    content_length,
+    error_response,
+    parse_content_range,
+    parse_digest,
+    received,
+    uploaded_range,
+)
+
+
+class UploadEndpoint:
+    """Takes blobs into the store, and makes them visible in the repository when they are whole."""
+
+    def __init__(self, content: Content, blobs: BlobStore) -> None:
+        self._content, self._blobs = content, blobs
+
+    async def begin(self, call: Call) -> Response:
+        """Answer POST: 201 when the blob is here now, else 202 with an upload."""
+        parameters = call.request.query_params
+        if "digest" in parameters:
+            return await self._whole(call, parse_digest(parameters["digest"]))
+        if "mount" in parameters:
+            digest = parse_digest(parameters["mount"])
+            if await self._mount(call, digest, parameters.get("from", "")):
+                return _created(call.name, digest)
+        upload_id = await self._blobs.begin_upload()
+        await asyncio.to_thread(self._content.add_upload, upload_id, call.name)
+        return _progress(202, call.name, upload_id, 0)
+
+    async def status(self, call: Call) -> Response:
+        """Answer GET: how far it is."""
+        return _progress(204, call.name, call.item, await self._offset(call))
+
+    async def patch(self, call: Call) -> Response:
+        """Answer PATCH: 202 with the new range, 416 when it is out of order."""
+        try:
+            offset = await self._append(call, await self._offset(call))
+        except WrongOffset as e:
+            return error_response(e, _where(call.name, call.item))
+        return _progress(202, call.name, call.item, offset)
+
+    async def finish(self, call: Call) -> Response:
+        """Answer PUT: 201. With a wrong digest the upload ends and nothing is kept."""
+        offset = await self._offset(call)
+        text = call.request.query_params.get("digest")
+        if text is None:
+            raise DigestInvalid("the upload is finished with ?digest=")
+        digest = parse_digest(text)
+        try:
+            await self._append(call, offset)
+            blob = await self._blobs.commit(call.item, digest)
+        except WrongOffset as e:
+            return error_response(e, _where(call.name, call.item))
+        except DigestMismatch:
+            await self._forget(call.item)
+            raise
+        await asyncio.to_thread(self._content.end_upload, call.item, (call.name, blob))
+        return _created(call.name, digest)
+
+    async def cancel(self, call: Call) -> Response:
+        """Answer DELETE: 204."""
+        await self._offset(call)
+        await self._blobs.abort(call.item)
+        await asyncio.to_thread(self._content.end_upload, call.item)
+        return Response(status_code=204)
+
+    async def _offset(self, call: Call) -> int:
+        await asyncio.to_thread(self._content.check_upload, call.item, call.name)
+        return await self._blobs.upload_offset(call.item)
+
+    async def _append(self, call: Call, offset: int) -> int:
+        length = content_length(call.request)
+        header = call.request.headers.get("content-range")
+        start, promised = (offset, None) if header is None else parse_content_range(header)
+        if promised is not None and length not in (None, promised):
+            raise SizeInvalid(f"Content-Range promises {promised} bytes and Content-Length {length}")
+        async with aclosing(received(call.request)) as pieces:
+            end = await self._blobs.append(call.item, start, pieces)
+        if promised is not None and end - start != promised:
+            raise SizeInvalid(f"Content-Range promised {promised} bytes and {end - start} came")
+        return end
+
+    async def _whole(self, call: Call, digest: Digest) -> Response:
+        upload_id = await self._blobs.begin_upload()
+        try:
+            async with aclosing(received(call.request)) as pieces:
+                await self._blobs.append(upload_id, 0, pieces)
+            blob = await self._blobs.commit(upload_id, digest)
+        except BaseException:
+            with suppress(SanderlingError):
+                await self._blobs.abort(upload_id)
+            raise
+        await asyncio.to_thread(self._content.link_blob, call.name, blob)
+        return _created(call.name, digest)
+
+    async def _mount(self, call: Call, digest: Digest, source: str) -> bool:
+        """Link the blob when a repository that may be pulled has it (named, or any)."""
+        blob: BlobInfo | None = None
+        if source:
+            if is_repository(source) and call.principal.may("pull", source):
+                blob = await asyncio.to_thread(self._content.find_blob, source, digest)
+        else:
+            # distribution-spec 1.1, "Mounting a blob from another repository": without `from`, any will do.
+            anywhere = await asyncio.to_thread(self._content.find_blob_anywhere, digest)
+            blob = next((found for name, found in anywhere if call.principal.may("pull", name)), None)
+        if blob is None or await self._blobs.stat(digest) is None:
+            return False
+        await asyncio.to_thread(self._content.link_blob, call.name, blob)
+        return True
+
+    async def _forget(self, upload_id: str) -> None:
+        with suppress(UploadNotFound):
+            await self._blobs.abort(upload_id)
+        await asyncio.to_thread(self._content.end_upload, upload_id)
+
+
+def _where(name: str, upload_id: str) -> dict[str, str]:
+    # A path alone: it fits whatever name and port the client reached us by.
+    return {"Location": f"/v2/{name}/blobs/uploads/{upload_id}", "Docker-Upload-UUID": upload_id}
+
+
+def _progress(status: int, name: str, upload_id: str, offset: int) -> Response:
+    headers = _where(name, upload_id) | {"Range": uploaded_range(offset)}
+    if status != 204:
+        headers["Content-Length"] = "0"
+    return Response(status_code=status, headers=headers)
+
+
+def _created(name: str, digest: Digest) -> Response:
+    headers = {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest}
+    return Response(status_code=201, headers=headers)

@@ -1,0 +1,190 @@
+"""HTTP as the registry protocol uses it: ranges, bodies, pages, errors, streams."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import quote, urlencode
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Message, Send
+
+from sanderling.blobs import WrongOffset
+from sanderling.errors import Invalid, SanderlingError
+from sanderling.oci import Digest, error_document, is_tag
+from sanderling.registry.errors import (
+    ClientGone,
+    DigestInvalid,
+    ManifestTooLarge,
+    PageInvalid,
+    RangeInvalid,
+    SizeInvalid,
+    TagInvalid,
+    wire_of,
+)
+from sanderling.registry.rights import Principal
+from sanderling.registry.throttle import Slowed
+
+PEER_TIMEOUT_S = 120.0
+MAX_PAGE = 10_000
+_MAX_SIZE = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that may be served: who asks, which repository, and what in it."""
+
+    request: Request
+    principal: Principal
+    name: str
+    item: str
+
+
+def parse_digest(text: str) -> Digest:
+    """Return the digest, or raise `DigestInvalid`."""
+    try:
+        return Digest.parse(text)
+    except Invalid as e:
+        raise DigestInvalid(e.message) from None
+
+
+def check_tag(text: str) -> str:
+    """Return the tag, or raise `TagInvalid`."""
+    if not is_tag(text):
+        raise TagInvalid(text)
+    return text
+
+
+def parse_content_range(text: str) -> tuple[int, int]:
+    """Read `0-99` of a chunk; both ends are part of it. Return (start, length); raise `RangeInvalid`.
+
+    distribution-spec 1.1, "Pushing a blob in chunks": `^[0-9]+-[0-9]+$`; the
+    form of RFC 9110 is understood too.
+    """
+    found = re.fullmatch(r"(?:bytes )?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", text)
+    if not found or not int(found[1]) <= int(found[2]) <= _MAX_SIZE:
+        raise RangeInvalid(f"{text[:100]!r} is not a range of bytes such as 0-99")
+    return int(found[1]), int(found[2]) - int(found[1]) + 1
+
+
+def parse_range(text: str, size: int) -> tuple[int, int] | None:
+    """Read a `Range` header (RFC 9110, section 14) of content of *size* bytes.
+
+    Returns (start, end), end excluded. None means: answer with the whole. Raises
+    `RangeInvalid` when nothing of it is there.
+    """
+    found = re.fullmatch(r"bytes=\s*([0-9]{0,19})-([0-9]{0,19})\s*", text)
+    if not found or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        length = min(int(found[2]), size)
+        start, end = size - length, size
+    else:
+        start, end = int(found[1]), min(int(found[2]) + 1, size) if found[2] else size
+        if found[2] and int(found[2]) < start:
+            return None
+    if start >= end:
+        raise RangeInvalid(f"the content has {size} bytes")
+    return start, end
+
+
+def parse_page(request: Request) -> tuple[int, str]:
+    """Return (n, last) of a listing; raise `PageInvalid`."""
+    text = request.query_params.get("n")
+    if text is not None and not re.fullmatch(r"[0-9]{1,18}", text):
+        raise PageInvalid(f"n={text[:50]!r} is no number of results")
+    last = request.query_params.get("last", "")
+    return (MAX_PAGE if text is None else min(int(text), MAX_PAGE)), last.replace("\x00", "")[:255]
+
+
+def next_page(path: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the `Link` header to the rest of a listing (RFC 8288)."""
+    return {"Link": f'<{quote(path, safe="/:")}?{urlencode(parameters)}>; rel="next"'}
+
+
+async def received(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it comes; raise `ClientGone` when it stops coming."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(PEER_TIMEOUT_S):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ClientGone(f"the client sent nothing for {PEER_TIMEOUT_S:.0f} seconds") from None
+        except ClientDisconnect:
+            raise ClientGone("the client went away in the middle of its request") from None
+        if piece:
+            yield piece
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return a small body; raise `ManifestTooLarge` past *limit* bytes."""
+    if (content_length(request) or 0) > limit:
+        raise ManifestTooLarge
+    body = bytearray()
+    async with aclosing(received(request)) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > limit:
+                raise ManifestTooLarge
+    return bytes(body)
+
+
+def content_length(request: Request) -> int | None:
+    """Return the promised length of the body, or None when it is sent in chunks; raise `SizeInvalid`."""
+    text = request.headers.get("content-length")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,19}", text):
+        raise SizeInvalid(f"{text[:50]!r} is no length of a body")
+    return int(text)
+
+
+def accepts(request: Request, media_type: str) -> bool:
+    """Say whether the client takes *media_type*; one that says nothing takes all."""
+    header = ",".join(request.headers.getlist("accept"))
+    ranges = [word.partition(";")[0].strip().lower() for word in header.split(",")]
+    ranges = [word for word in ranges if word]
+    return not ranges or not {"*/*", "application/*", media_type.lower()}.isdisjoint(ranges)
+
+
+def is_unchanged(request: Request, digest: Digest) -> bool:
+    """Say whether the client has the content already (`If-None-Match`)."""
+    tags = request.headers.get("if-none-match", "")
+    return any(tag.strip().removeprefix("W/").strip('"') == digest for tag in tags.split(","))
+
+
+class BlobResponse(StreamingResponse):
+    """Streams a blob; closes it also when the client goes, and does not wait for one that sleeps."""
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(PEER_TIMEOUT_S):
+                await send(message)
+
+        body: AsyncIterator[bytes] = self.body_iterator  # type: ignore[assignment]
+        async with aclosing(body):  # type: ignore[type-var]
+            await super().stream_response(send_in_time)
+
+
+def error_response(error: SanderlingError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer of the specification for *error*."""
+    code, status = wire_of(error)
+    extra = dict(headers or {})
+    if isinstance(error, Slowed):
+        extra["Retry-After"] = str(int(error.retry_after_s + 0.999))
+    if isinstance(error, WrongOffset):
+        extra["Range"] = uploaded_range(error.expected)
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        extra["Connection"] = "close"
+    return JSONResponse(error_document(code, error.message), status, headers=extra)
+
+
+def uploaded_range(offset: int) -> str:
+    """Return the `Range` header of an upload: inclusive, and `0-0` when nothing is there yet."""
+    return f"0-{max(offset - 1, 0)}"

@@ -1,0 +1,38 @@
+"""The Python client: workspaces, models, images, devices, deployments and messages of a server.
+
+    from sanderling import Deployment, Device, Image, Model, Workspace
+
+    ws = Workspace.from_config()
+    model = Model.register(workspace=ws, model_path="model.pkl", model_name="digits")
+    image = Image.create(ws, "digits", script="score.py", environment="myenv.yml", models=[model]).wait()
+    device = Device.create(ws, "press-4")
+    Deployment(image, host_port=5001, credentials=ws.registry.credentials()).apply(device)
+
+It speaks the server's public HTTP API and nothing else.
+"""
+
+from sanderling.sdk.deployment import Deployment, ManifestDeployment
+from sanderling.sdk.deployment_wait import DeploymentFailed
+from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.image import BuildFailed, Image, LogEvent
+from sanderling.sdk.messages import Message, Messages
+from sanderling.sdk.model import Model
+from sanderling.sdk.registry import Credentials, Registry
+from sanderling.sdk.workspace import Workspace
+
+__all__ = [
+    "BuildFailed",
+    "Credentials",
+    "Deployment",
+    "DeploymentFailed",
+    "Device",
+    "Image",
+    "LogEvent",
+    "ManifestDeployment",
+    "Message",
+    "Messages",
+    "Model",
+    "ModuleState",
+    "Registry",
+    "Workspace",
+]

@@ -1,0 +1,340 @@
+"""Images: a scoring script, its environment and its models, built into an OCI image by the server."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
+from sanderling.sdk.connection import Progress, endpoint, parse_time
+from sanderling.sdk.hints import hinted
+from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, local_files, split_id
+from sanderling.sdk.workspace import Workspace
+
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+POLL_S = 20
+
+
+class BuildFailed(SanderlingError):
+    """The build of an image ended without one."""
+
+    def __init__(self, image_id: str, state: str, reason: str) -> None:
+        super().__init__(f"image {image_id} {state}: {reason}" if reason else f"image {image_id} {state}")
+        self.image_id, self.state, self.reason = image_id, state, reason
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """One line of a build's log; with `total_bytes` it is progress.
+
+    Attributes:
+        n: Its number, from 1.
+        at: When.
+        step: Which step of the build: base, resolve, wheels, layers, push, ...
+        text: For people.
+        level: info, warning or error.
+        bytes: Bytes so far, or None.
+        total_bytes: Bytes in all, or None.
+    """
+
+    n: int
+    at: datetime | None
+    step: str
+    text: str
+    level: str
+    bytes: int | None
+    total_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One version of an image, building or built.
+
+    Attributes:
+        workspace: Where it belongs.
+        name: Its name.
+        version: Counts up from 1 for each name.
+        state: queued, running, succeeded, failed or cancelled, as it was when asked.
+        location: The reference to pull it by, `localhost:8443/demo/digits:1`.
+        digest: `sha256:...` of its manifest, once it is built.
+        size_bytes: What a device pulls, once it is built.
+        platforms: As `linux/amd64`.
+        models: The models inside, as `name:version`.
+        seconds: How long the build took.
+        error: Why it failed.
+    """
+
+    workspace: Workspace
+    name: str
+    version: int
+    state: str
+    location: str
+    digest: str | None
+    size_bytes: int | None
+    platforms: Sequence[str]
+    models: Sequence[str]
+    tags: Mapping[str, str]
+    properties: Mapping[str, str]
+    description: str
+    created_time: datetime | None
+    seconds: float | None
+    error: str | None
+
+    @property
+    def id(self) -> str:
+        """`name:version`."""
+        return f"{self.name}:{self.version}"
+
+    @classmethod
+    def create(
+        cls,
+        workspace: Workspace,
+        name: str,
+        script: Path | str,
+        environment: Path | str | None = None,
+        models: Sequence[Model | str] = (),
+        dependencies: Sequence[Path | str] = (),
+        platforms: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        description: str | None = None,
+        progress: Progress | None = None,
+    ) -> "Image":
+        """Ask the server to build an image, and return at once.
+
+        Args:
+            workspace: Where the image belongs.
+            name: The image's name.
+            script: The scoring script with `init()` and `run(raw_data)`.
+            environment: The conda environment file (myenv.yml); None means the base's Python alone.
+            models: The models to put inside: objects, `name:version`, or `name` for the latest.
+            dependencies: More files and folders beside the script, relative paths kept.
+            platforms: As `linux/arm64`; None means the server's own.
+            tags: Key and value pairs, which become labels of the image.
+            properties: Key and value pairs that never change.
+            description: A sentence for people.
+            progress: Called with a file's name, bytes sent and bytes in all.
+
+        Returns:
+            The image, queued; `wait` until it is built.
+
+        Raises:
+            NotFound: A file or model is not there. Nothing was changed.
+            Invalid: A file cannot be read, or the server refuses the script or the environment.
+        """
+        for label, pairs in (("tags", tags), ("properties", properties)):
+            check_pairs(label, pairs)
+        script_file = _scoring_script(Path(script))
+        files = [file for item in dependencies for file in _dependency(Path(item), Path(script).absolute().parent)]
+        conda = local_file(Path(environment).absolute(), Path(environment).name) if environment is not None else None
+        ids = [_model_id(workspace, model) for model in models]
+        for file in (script_file, *files, *([conda] if conda else [])):
+            workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
+        answer = workspace.client.call(
+            "POST",
+            endpoint("api", "v1", "workspaces", workspace.name, "images"),
+            body={
+                "name": name,
+                "script": {"path": script_file.path, "digest": script_file.digest},
+                "files": [{"path": f.path, "digest": f.digest, "mode": _mode(f)} for f in files],
+                "environment": {"digest": conda.digest} if conda else None,
+                "models": ids,
+                "tags": dict(tags or {}),
+                "properties": dict(properties or {}),
+                "description": description or "",
+                "platforms": list(platforms) if platforms else None,
+            },
+        )
+        return cls.from_json(workspace, answer)
+
+    @classmethod
+    def get(cls, workspace: Workspace, name: str, version: int | None = None) -> "Image":
+        """Look an image up.
+
+        Args:
+            workspace: Where it belongs.
+            name: Its name, or `name:version`.
+            version: The version; None means the latest.
+
+        Returns:
+            The image.
+
+        Raises:
+            NotFound: No such image, or no such version of it.
+        """
+        if version is None and ":" in name:
+            name, version = split_id(name)
+        segments = ["api", "v1", "workspaces", workspace.name, "images", name]
+        if version is not None:
+            segments += ["versions", str(version)]
+        return cls.from_json(workspace, workspace.client.call("GET", endpoint(*segments)))
+
+    @classmethod
+    def list(cls, workspace: Workspace, name: str | None = None) -> Sequence["Image"]:
+        """List images.
+
+        Args:
+            workspace: Where to look.
+            name: Only versions of this image.
+
+        Returns:
+            The images.
+        """
+        answer = workspace.client.call(
+            "GET", endpoint("api", "v1", "workspaces", workspace.name, "images"), params={"name": name}
+        )
+        entries = answer.get("images", []) if isinstance(answer, dict) else answer
+        return [cls.from_json(workspace, entry) for entry in entries]
+
+    def refresh(self) -> "Image":
+        """Return the image as it is now."""
+        return Image.get(self.workspace, self.name, self.version)
+
+    def wait(self, on_event: Callable[[LogEvent], None] | None = None, timeout_s: float | None = None) -> "Image":
+        """Wait until the build has ended.
+
+        Args:
+            on_event: Called with each line of the log, from the first.
+            timeout_s: Give up waiting after so long; the build goes on. None means no limit.
+
+        Returns:
+            The built image.
+
+        Raises:
+            BuildFailed: It failed or was cancelled.
+            Unavailable: It is not done within `timeout_s`.
+        """
+        for event in self.logs(follow=True, timeout_s=timeout_s):
+            if on_event:
+                on_event(event)
+        image = self.refresh()
+        if image.state != "succeeded":
+            raise hinted(BuildFailed(image.id, image.state, image.error or ""), f"sanderling image logs {image.id}")
+        return image
+
+    def logs(self, *, follow: bool = False, timeout_s: float | None = None) -> Iterator[LogEvent]:
+        """Read the build's log.
+
+        Args:
+            follow: Go on until the build has ended.
+            timeout_s: With `follow`, give up after so long.
+
+        Yields:
+            The log's lines, from the first.
+
+        Raises:
+            Unavailable: It is not done within `timeout_s`.
+        """
+        after = 0
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        while True:
+            wait_s = POLL_S if follow else 0
+            answer = self.workspace.client.call(
+                "GET",
+                endpoint(*self._segments, "log"),
+                params={"after": after, "wait_s": wait_s},
+                timeout_s=wait_s + self.workspace.client.timeout_s,
+            )
+            for entry in answer["events"]:
+                yield _event(entry)
+            moved, after = answer["next"] != after, answer["next"]
+            ended = answer["state"] in FINAL_STATES
+            if (ended or not follow) and not moved:
+                return
+            if deadline is not None and monotonic() > deadline and not ended:
+                raise Unavailable(f"image {self.id} is still {answer['state']} after {timeout_s:.0f} s")
+
+    def cancel(self) -> None:
+        """Ask the server to stop the build."""
+        self.workspace.client.call("POST", endpoint(*self._segments, "cancel"))
+
+    def delete(self) -> None:
+        """Delete this version of the image and its tag in the registry."""
+        self.workspace.client.call("DELETE", endpoint(*self._segments))
+
+    @property
+    def _segments(self) -> tuple[str, ...]:
+        return ("api", "v1", "workspaces", self.workspace.name, "images", self.name, "versions", str(self.version))
+
+    @classmethod
+    def from_json(cls, workspace: Workspace, values: Mapping[str, Any]) -> "Image":
+        """Build an image from what the API says of it."""
+        return cls(
+            workspace=workspace,
+            name=values["name"],
+            version=int(values["version"]),
+            state=values["state"],
+            location=values.get("location") or "",
+            digest=values.get("digest"),
+            size_bytes=values.get("sizeBytes"),
+            platforms=tuple(values.get("platforms") or ()),
+            models=tuple(values.get("models") or ()),
+            tags=dict(values.get("tags") or {}),
+            properties=dict(values.get("properties") or {}),
+            description=values.get("description") or "",
+            created_time=parse_time(values.get("createdAt")),
+            seconds=values.get("seconds"),
+            error=values.get("error"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "id": self.id,
+            "state": self.state,
+            "location": self.location,
+            "digest": self.digest,
+            "sizeBytes": self.size_bytes,
+            "platforms": list(self.platforms),
+            "models": list(self.models),
+            "tags": dict(self.tags),
+            "properties": dict(self.properties),
+            "description": self.description,
+            "createdAt": self.created_time.isoformat() if self.created_time else None,
+            "seconds": self.seconds,
+            "error": self.error,
+        }
+
+
+def _event(entry: Mapping[str, Any]) -> LogEvent:
+    return LogEvent(
+        n=int(entry["n"]),
+        at=parse_time(entry.get("at")),
+        step=entry.get("step") or "",
+        text=entry.get("text") or "",
+        level=entry.get("level") or "info",
+        bytes=entry.get("bytes"),
+        total_bytes=entry.get("totalBytes"),
+    )
+
+
+def _scoring_script(path: Path) -> LocalFile:
+    if path.suffix != ".py":
+        raise hinted(Invalid(f"{path} is not a Python file"), "name the scoring script, as in --script score.py")
+    return local_file(path.absolute(), path.name)
+
+
+def _dependency(path: Path, beside: Path) -> Iterator[LocalFile]:
+    """The files of one dependency, with their paths relative to the script's folder when they are in it."""
+    whole = Path(os.path.normpath(path.absolute()))
+    prefix = whole.parent.relative_to(beside) if whole.is_relative_to(beside) and whole != beside else Path()
+    for file in local_files(whole):
+        yield LocalFile(file.source, (prefix / file.path).as_posix(), file.size, file.digest)
+
+
+def _model_id(workspace: Workspace, model: Model | str) -> str:
+    if isinstance(model, Model):
+        return model.id
+    try:
+        return Model.get(workspace, model).id
+    except NotFound as error:
+        raise hinted(error, "sanderling model list", f"sanderling model register PATH --name {model}") from None
+
+
+def _mode(file: LocalFile) -> int:
+    return 0o755 if file.source.stat().st_mode & 0o100 else 0o644

@@ -1,0 +1,134 @@
+"""The joined parts of one running server, as the API's handlers find them in `app.state.parts`."""
+
+import asyncio
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from sanderling.blobs import FileBlobs
+from sanderling.hub import ALL_RIGHTS, Hub
+from sanderling.image import ImageBuilds, PushTarget
+from sanderling.oci import Platform
+from sanderling.registry import Principal, Registry, RegistryCredentials, Scope
+from sanderling.server.access import Access, AttemptLimit, Unauthenticated
+from sanderling.server.images import ImageCheck
+from sanderling.server.seal import Seal
+from sanderling.server.settings import ServerSettings
+from sanderling.server.tls import TlsFiles, utc_now
+from sanderling.workspace import Workspaces
+
+BUILD_TIME_LIMIT_S = 3600.0
+# A build gets its token when it begins and pushes at its end.
+PUSH_TOKEN_LIFE_S = BUILD_TIME_LIMIT_S + 300
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a server is made of. Built once, by `join`; nothing here is replaced while it runs."""
+
+    settings: ServerSettings
+    tls: TlsFiles
+    engine: Engine
+    access: Access
+    sign_in_limit: AttemptLimit
+    workspace_blobs: FileBlobs
+    workspaces: Workspaces
+    credentials: RegistryCredentials
+    registry: Registry
+    builds: ImageBuilds
+    hub: Hub
+    platform: str
+    started_at: datetime
+    # Set when the server is told to stop: whoever waits for news (long polls) answers at once.
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def owner_token_file(self) -> Path:
+        return self.settings.data / "secrets" / "owner-token"
+
+    def close(self) -> None:
+        """End builds, store what waits, and let the database go. Blocks."""
+        self.builds.close()
+        self.hub.close()
+        self.engine.dispose()
+
+
+def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
+    """Make every stage over *engine* and the data folder, and join them. Blocks: it reads the disk."""
+    data = settings.data
+    access = Access(engine, utc_now)
+    access.ensure_owner_token(data / "secrets" / "owner-token")
+    seal = Seal(data / "secrets" / "seal.key")
+    workspace_blobs = FileBlobs(data / "blobs" / "workspace")
+    # Nobody else holds the folder, and these uploads live as long as their request: what is left was cut off.
+    workspace_blobs.remove_stale(before=utc_now().timestamp())
+    credentials = RegistryCredentials(engine, seal.seal, seal.unseal, bearer=_registry_bearer(access))
+    registry = Registry(engine, FileBlobs(data / "blobs" / "registry"), credentials, settings.login_server)
+    return Parts(
+        settings=settings,
+        tls=tls,
+        engine=engine,
+        access=access,
+        sign_in_limit=AttemptLimit(utc_now),
+        workspace_blobs=workspace_blobs,
+        workspaces=Workspaces(engine, workspace_blobs, utc_now),
+        credentials=credentials,
+        registry=registry,
+        builds=_make_builds(settings, tls, engine, credentials),
+        hub=Hub(engine, ImageCheck(registry, settings.login_server), _hub_bearer(access)),
+        platform=str(Platform.parse(f"linux/{platform.machine()}")),
+        started_at=utc_now(),
+    )
+
+
+def _make_builds(
+    settings: ServerSettings, tls: TlsFiles, engine: Engine, credentials: RegistryCredentials
+) -> ImageBuilds:
+    # The worker reaches the registry at the server's own address: the public one may lead through a relay.
+    target = PushTarget(settings.own_url.removeprefix("https://"), "", "", ca=tls.ca.absolute())
+
+    def push(workspace: str) -> PushTarget:
+        scope = Scope.of(f"{workspace}/*", "pull", "push")
+        return replace(target, token=credentials.issue("build", [scope], PUSH_TOKEN_LIFE_S))
+
+    return ImageBuilds(
+        engine,
+        settings.data / "builds",
+        settings.data / "cache",
+        push,
+        workers=settings.build_workers,
+        time_limit_s=BUILD_TIME_LIMIT_S,
+        debian_mirror=settings.debian_mirror,
+        debian_security_mirror=settings.debian_security_mirror,
+    )
+
+
+def _registry_bearer(access: Access) -> Callable[[str], Principal | None]:
+    """Let the API's tokens in at the registry: the owner everywhere, a workspace's token below its workspace."""
+
+    def find(token: str) -> Principal | None:
+        try:
+            caller = access.authenticate(token)
+        except Unauthenticated:
+            return None
+        pattern = "*" if caller.is_owner else f"{caller.workspace}/*"
+        return Principal(caller.kind, (Scope.of(pattern, "pull", "push", "delete", "list"),))
+
+    return find
+
+
+def _hub_bearer(access: Access) -> Callable[[str], frozenset[str] | None]:
+    """Let the owner's tokens in at the hub. Devices belong to no workspace: a workspace's token has no rights there."""
+
+    def find(token: str) -> frozenset[str] | None:
+        try:
+            caller = access.authenticate(token)
+        except Unauthenticated:
+            return None
+        return ALL_RIGHTS if caller.is_owner else frozenset()
+
+    return find

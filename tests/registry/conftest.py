@@ -1,0 +1,66 @@
+"""A registry over a true database and true files, and a caller with rights."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+from tests.registry.world import LOGIN_SERVER, Clock, basic, make_engine, seal, unseal
+
+from sanderling.blobs import FileBlobs
+from sanderling.registry import Registry, RegistryCredentials
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = make_engine(tmp_path / "sanderling.db")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FileBlobs:
+    return FileBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+def credentials(engine: Engine, clock: Clock) -> RegistryCredentials:
+    return RegistryCredentials(engine, seal, unseal, clock=clock, monotonic=clock)
+
+
+@pytest.fixture
+def registry(engine: Engine, blobs: FileBlobs, credentials: RegistryCredentials, clock: Clock) -> Registry:
+    return Registry(engine, blobs, credentials, LOGIN_SERVER, clock=clock)
+
+
+@pytest.fixture
+def admin(credentials: RegistryCredentials) -> dict[str, str]:
+    """Headers of the admin user of the workspace `demo`."""
+    user = credentials.set_admin_enabled("demo", True)
+    return basic(user.username, user.passwords[0])
+
+
+@pytest.fixture
+async def anonymous(registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(registry.app())
+    async with httpx.AsyncClient(transport=transport, base_url=f"https://{LOGIN_SERVER}") as client:
+        yield client
+
+
+@pytest.fixture
+async def client(registry: Registry, admin: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+    """The admin user of `demo`, signed in."""
+    transport = httpx.ASGITransport(registry.app())
+    async with httpx.AsyncClient(transport=transport, base_url=f"https://{LOGIN_SERVER}", headers=admin) as client:
+        yield client
