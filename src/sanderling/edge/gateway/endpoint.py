@@ -332,7 +332,7 @@ class ModuleConnection:
             if not room:
                 continue
             module = self._who.module_id
-            # Also what was acknowledged while the store deleted: its row is still there, and it is not to be sent again.
+            # What has arrived since the deletion is still in the store, and must not be sent again.
             sent = [*self._under_way.values(), *self._arrived]
             for stored in await self._store.take(module, sent, room):
                 message, name = stored.message, stored.input or ""

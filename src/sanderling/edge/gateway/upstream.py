@@ -36,7 +36,7 @@ class UpstreamPump:
         room = _WINDOW - len(self._under_way)
         if room < _WINDOW // 4 and self._under_way:
             return
-        # Also what was acknowledged while the store deleted: its row is still there.
+        # What has arrived since the deletion is still in the store, and must not be sent again.
         sent = [*self._under_way.values(), *self._arrived]
         for stored in await self._store.take(UPSTREAM, sent, room):
             message = stored.message
