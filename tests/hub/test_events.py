@@ -6,10 +6,10 @@ import threading
 import pytest
 from sqlalchemy import Engine, text
 
-from hub.world import Clock
 from sanderling.errors import Unavailable
 from sanderling.hub import Hub
 from sanderling.iot import Message
+from tests.hub.world import Clock
 
 pytestmark = pytest.mark.anyio
 

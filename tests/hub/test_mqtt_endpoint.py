@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from hub.world import Clock, Device, connect_packet, eventually
 from sanderling.hub import Hub, MqttServer
 from sanderling.hub.identities import IdentityChange
 from sanderling.iot import sas, topics
 from sanderling.iot.identity import EDGE_HUB
 from sanderling.mqtt import Acknowledged, Connect, Event, Publish, Will, encode
+from tests.hub.world import Clock, Device, connect_packet, eventually
 
 pytestmark = pytest.mark.anyio
 Join = Callable[[Connect], Awaitable[Device]]
