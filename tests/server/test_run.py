@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 if TYPE_CHECKING:
     from tests.server.conftest import RunningServer
@@ -195,3 +196,27 @@ def test_one_code_signs_in_one_of_many_that_come_at_once(make_server: MakeServer
     for thread in threads:
         thread.join()
     assert sorted(answers) == [200, 401, 401, 401, 401, 401]
+
+
+def test_a_broken_database_is_said_so_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "sanderling.db"
+    file.write_bytes(b"this is no database" * 1000)
+    ended = start_and_fail(tmp_path / "data", "--port", "0", "--mqtt-port", "0")
+    assert ended.returncode == 2
+    assert f"the database {file} cannot be used" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert file.read_bytes() == b"this is no database" * 1000
+
+
+def test_a_head_without_end_is_refused_before_it_fills_the_memory(make_server: MakeServer) -> None:
+    server = make_server()
+    context = ssl.create_default_context(cafile=str(server.data / "tls" / "ca.pem"))
+    url = httpx.URL(str(server.info["url"]))
+    raw = socket.create_connection(("127.0.0.1", url.port or 443), timeout=10)
+    with context.wrap_socket(raw, server_hostname="localhost") as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        with pytest.raises(OSError):
+            for _ in range(1024):
+                connection.sendall(b"x" * 16384)
+    assert server.anyone.get("/healthz").status_code == 200
