@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DONE, NO_ADDRESS, WRONG_USAGE, BAD_SCRIPT = 0, 1, 2, 3
 BACKLOG = 1024
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -50,7 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return WRONG_USAGE
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # what the script prints is seen at once
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, _stop_start)
     try:
         listener = _bind(settings)
@@ -156,7 +157,7 @@ def _serve(settings: Settings, loaded: Script, identity: Optional[ModuleIdentity
     module = None if identity is None else _module_client(identity, settings, scorer, metrics)
 
     def stop(number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
+        if number in STOP_SIGNALS:
             log.info(f"{signal.Signals(number).name}: stopping when what has begun is answered")
             server.drain()
             if module is not None:
@@ -164,8 +165,9 @@ def _serve(settings: Settings, loaded: Script, identity: Optional[ModuleIdentity
 
     server.on_signal = stop
     signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda number, frame: None)  # the wake-up pipe carries the number
+    _let_forked_workers_die()
     gc.freeze()  # what init() made stays; the collector need not walk it again
     listener.listen(BACKLOG)
     listener.setblocking(False)
@@ -176,6 +178,29 @@ def _serve(settings: Settings, loaded: Script, identity: Optional[ModuleIdentity
     signal.set_wakeup_fd(-1)
     log.info("stopped")
     return DONE
+
+
+def _let_forked_workers_die() -> None:
+    """Give processes that the script forks the usual end by SIGTERM.
+
+    A pool ends its workers with SIGTERM. A worker must die of it and not write
+    the number into our pipe, so the signal waits until the worker is its own.
+    """
+    kept: list[set[int]] = []
+
+    def before() -> None:
+        kept.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)))
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept.pop())
+
+    def in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept.pop())
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
 def _run_loop(server: HttpServer, scorer: Scorer, module: Optional[ModuleClient]) -> None:

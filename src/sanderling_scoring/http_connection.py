@@ -14,7 +14,7 @@ from sanderling_scoring.http_parser import RequestParser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Optional, Union
 
     from sanderling_scoring.http_parser import Request
 
@@ -43,7 +43,7 @@ class Connection:
         self.sock = sock
         self.parser = RequestParser(max_body_bytes)
         self.request: Optional[Request] = None  # the one being answered
-        self.out = b""
+        self.out: Union[bytes, memoryview] = b""  # a view of what is left: a large answer is not copied at each write
         self.interest = 0
         self.deadline = deadline
         self.held = 0
@@ -76,19 +76,20 @@ class Connection:
     def write(self, data: bytes) -> bool:
         """Write or keep the bytes; False when the client is gone."""
         if self.out:
-            self.out += data
+            self.out = bytes(self.out) + data
             return True
+        return self._send(data)
+
+    def flush(self) -> bool:
+        """Write what waits; False when the client is gone."""
+        return self._send(self.out) if self.out else True
+
+    def _send(self, data: Union[bytes, memoryview]) -> bool:
         try:
             sent = self.sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             return False
-        if sent < len(data):
-            self.out = data[sent:]
+        self.out = memoryview(data)[sent:] if sent < len(data) else b""
         return True
-
-    def flush(self) -> bool:
-        """Write what waits; False when the client is gone."""
-        data, self.out = self.out, b""
-        return self.write(data) if data else True

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 LINGER_S = 0.25  # how long an idle connection may still begin a request while we drain
-DRAIN_S = 4.5
+DRAIN_S = 4.0
 ACCEPTS_PER_TURN = 64
 
 
@@ -258,7 +258,7 @@ class HttpServer:
             connection.deadline = float("inf")  # the scorer has its own limit
         elif connection.is_idle:
             connection.deadline = now + self._settings.idle_timeout_s
-        elif connection.deadline == float("inf") or connection.parser.is_in_body:
+        elif connection.out or connection.deadline == float("inf") or connection.parser.is_in_body:
             connection.deadline = now + self._settings.receive_timeout_s
         else:  # a head has to come within one limit, however slowly its bytes drip
             connection.deadline = min(connection.deadline, now + self._settings.receive_timeout_s)

@@ -65,7 +65,7 @@ def test_the_data_schemes_go_to_their_places(make_wheel: MakeWheel) -> None:
     ["../../etc/passwd", "/etc/passwd", "a/../../b", "a\\..\\b", "a//b", "a/./b", "thing-1.0.data/odd/x", "a\nb"],
 )
 def test_a_path_outside_or_odd_is_refused(make_wheel: MakeWheel, name: str) -> None:
-    with pytest.raises(PathRefused, match="thing-1.0"):
+    with pytest.raises(PathRefused, match="the path"):
         read(make_wheel("thing", "1.0", {name: b"x"}))
 
 

@@ -120,10 +120,10 @@ def exchange(sock: socket.socket, data: bytes) -> bytes:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    received = b""
+    received = bytearray()
     while piece := sock.recv(65536):
         received += piece
-    return received
+    return bytes(received)
 
 
 def read_responses(sock: socket.socket, count: int) -> list[tuple[int, bytes]]:

@@ -189,6 +189,25 @@ def test_a_run_that_never_ends_does_not_hold_up_the_stop(serve: Serve) -> None:
         assert time.monotonic() - started < 5
 
 
+def test_a_script_may_fork_workers_and_end_them(serve: Serve) -> None:
+    source = """
+        import os, signal, time
+        def init(): pass
+        def run(data):
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(9)
+            os.kill(child, signal.SIGTERM)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """
+    process = serve(source)
+    with process.client() as client:
+        assert client.post("/score").json() == -15
+        assert client.post("/score").json() == -15
+    assert "SIGTERM" not in process.log
+
+
 def test_a_script_with_the_name_of_a_module_does_not_hide_it(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("def init(): pass\ndef run(x):\n    return __name__")
     process = serve(None, env={"AZUREML_ENTRY_SCRIPT": "json.py"})

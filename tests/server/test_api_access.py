@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
+from sanderling.server.api import blobs, devices, images, messages, models, registry, sign_in, workspaces
 
 if TYPE_CHECKING:
     from tests.server.conftest import RunningServer
@@ -81,15 +85,24 @@ def test_the_openapi_document_lists_every_route_of_the_api(server: RunningServer
     document = server.anyone.get("/api/openapi.json").json()
     assert document["openapi"].startswith("3.")
     listed = {(path, method) for path, methods in document["paths"].items() for method in methods}
-    assert {
-        ("/api/v1/workspaces", "post"),
-        ("/api/v1/workspaces/{ws}/blobs/{digest}", "put"),
-        ("/api/v1/workspaces/{ws}/models/{name}/versions/{version}/files/{path}", "get"),
+    modules = (sign_in, workspaces, blobs, models, images, registry, devices, messages)
+    expected = {
+        (f"/api/v1{route.path.replace(':path', '')}", method.lower())
+        for module in modules
+        for route in module.router.routes
+        for method in route.methods
+    }
+    assert listed - expected == {
         ("/.well-known/sanderling", "get"),
+        ("/.well-known/sanderling/ca.pem", "get"),
         ("/healthz", "get"),
-    } <= listed
+    }
+    assert expected <= listed
     operations = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(operations) == len(set(operations))
+    text = json.dumps(document)
+    for name in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
+        assert name in document["components"]["schemas"]
 
 
 def test_answers_are_not_cached_and_their_type_is_not_guessed(server: RunningServer) -> None:

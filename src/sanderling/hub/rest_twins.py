@@ -168,6 +168,6 @@ def _read_place(header: str | None) -> str:
     if not header:
         return ""
     try:
-        return base64.urlsafe_b64decode(header.encode()).decode()
+        return base64.b64decode(header, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise Invalid("'x-ms-continuation' is not one that this hub gave out") from error

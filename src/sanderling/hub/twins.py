@@ -139,7 +139,8 @@ class Twins:
 
 def _parts(document: Mapping[str, Any]) -> tuple[Json | None, Json | None]:
     tags = document.get("tags")
-    properties = document.get("properties") or {}
+    properties = document.get("properties")
+    properties = {} if properties is None else properties
     if not isinstance(properties, dict):
         raise Invalid("'properties' is not a JSON object")
     desired = properties.get("desired")

@@ -26,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.portal import devices, images, models, overview, registry, session
 from sanderling.portal.downloads import download
-from sanderling.portal.guard import Guard
+from sanderling.portal.guard import HEADERS, Guard
 from sanderling.portal.rendering import environment, path
 from sanderling.portal.visit import Page, Show, Visit
 from sanderling.sdk import Workspace
@@ -108,7 +108,7 @@ class Portal:
                 visit = self._visit(request, client)
                 return self._render(show(visit), visit, token)
 
-            response = HTMLResponse(await self._ask(token, make))
+            response = html(await self._ask(token, make))
             chosen = request.path_params.get("workspace")
             if chosen and request.cookies.get(session.WORKSPACE_COOKIE) != chosen:
                 session.remember_workspace(response, chosen)
@@ -189,11 +189,12 @@ class Portal:
         if token:
             frame = {**frame_values(None, token), "workspace": request.cookies.get(session.WORKSPACE_COOKIE)}
         text = self._templates.get_template("error.html").render({**frame, **values})
-        return HTMLResponse(text, status_code=status)
+        # A fault of ours is answered outside of the guard.
+        return html(text, status, {**HEADERS, "Cache-Control": "no-store"})
 
     def _sign_in_page(self, following: str, fault: str | None = None, status: int = 200) -> Response:
         values = {"next": following if following != "/" else None, "fault": fault}
-        return HTMLResponse(self._templates.get_template("sign_in.html").render(values), status_code=status)
+        return html(self._templates.get_template("sign_in.html").render(values), status)
 
     async def _ask(self, token: str, work: Callable[[Client], T]) -> T:
         """Run *work* with a client in one of the portal's threads.
@@ -231,6 +232,11 @@ class Portal:
     def _render(self, page: Page, visit: Visit, token: str) -> str:
         frame = frame_values(visit, token, page)
         return self._templates.get_template(page.template).render({**frame, **page.values})
+
+
+def html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
+    """Return a page. What devices send may hold half a surrogate pair, which no encoding takes: it becomes a "?"."""
+    return HTMLResponse(text.encode("utf-8", "replace"), status_code=status, headers=headers)
 
 
 def signed_in(request: Request) -> str:

@@ -1,12 +1,14 @@
 """A build's log as steps: what was done, how much, how long. Pure.
 
 Steps come in the order of their first line. A step lasts until the next one
-begins, the last one until its own last line, or until now while the build runs.
+begins or until its own last line, whichever is later, for steps may overlap; the
+last one until now while the build runs.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 from typing import Protocol
 
 LINES = 200
@@ -56,6 +58,9 @@ class Build:
     steps: Sequence[Step]
 
 
+# The line that ends a build belongs to no step: it is what came of it.
+RESULT = "result"
+NAMES = {"": "build", "done": RESULT}
 LAST_STATE = {"running": "running", "failed": "failed", "cancelled": "stopped"}
 
 
@@ -63,7 +68,7 @@ def build_of(events: Iterable[Event], state: str, now: datetime) -> Build:
     """Return the steps that *events* tell of, for an image in *state*."""
     by_name: dict[str, Step] = {}
     for event in events:
-        name = event.step or "build"
+        name = NAMES.get(event.step, event.step)
         step = by_name.setdefault(name, Step(name, began=event.at))
         step.ended = event.at or step.ended
         if event.bytes is not None:
@@ -75,12 +80,16 @@ def build_of(events: Iterable[Event], state: str, now: datetime) -> Build:
         if event.level == "error":
             step.state = "failed"
     steps = list(by_name.values())
-    for step, follower in zip(steps, [*steps[1:], None], strict=True):
+    for step, follower in zip_longest(steps, steps[1:]):
         if follower is None and step.state == "done":
             step.state = LAST_STATE.get(state, "done")
-        end = follower.began if follower else now if step.state == "running" else step.ended
-        if step.began and end:
-            step.seconds = max(0.0, (end - step.began).total_seconds())
+        ends = [follower.began, step.ended] if follower else [now if step.state == "running" else step.ended]
+        if step.name != RESULT:
+            step.seconds = max((seconds_between(step.began, end) for end in ends), default=None)
         step.lines_left_out = max(0, len(step.lines) - LINES)
         step.lines = step.lines[-LINES:]
     return Build(steps)
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float:
+    return max(0.0, (end - start).total_seconds()) if start and end else 0.0

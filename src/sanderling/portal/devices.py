@@ -1,5 +1,6 @@
 """Pages about devices, their modules and their messages."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +10,10 @@ from sanderling.errors import SanderlingError
 from sanderling.portal import hints
 from sanderling.portal.listing import latest_messages
 from sanderling.portal.visit import Page, Visit
-from sanderling.sdk import Device, Message, ModuleState
+from sanderling.sdk import Device, Message, ModuleState, Workspace
 from sanderling.sdk.connection import endpoint
+
+log = logging.getLogger(__name__)
 
 DEVICES = 1000
 MESSAGES = 50
@@ -18,6 +21,10 @@ MESSAGES_OF_DEVICE = 10
 REFRESH_S = 5
 API_VERSION = {"api-version": "2021-04-12"}
 HIDDEN = "(hidden here)"
+
+# What reading an answer raises when a device reported other things than its protocol allows:
+# texts for numbers, lists for texts, JSON nested without end.
+ODD_ANSWERS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 T = TypeVar("T")
 
@@ -59,20 +66,22 @@ class MessageRow:
     body: Any
 
 
-def device_row(device: Device) -> DeviceRow:
+def device_row(device: Device, now: datetime) -> DeviceRow:
+    """A device that is connected is seen now, whenever it last said anything."""
     state = "disabled" if device.status != "enabled" else "connected" if device.is_connected else "disconnected"
-    return DeviceRow(device.device_id, state, device.is_edge, device.last_activity_time)
+    last_seen = now if device.is_connected else device.last_activity_time
+    return DeviceRow(device.device_id, state, device.is_edge, last_seen)
 
 
 def module_row(module: ModuleState) -> ModuleRow:
     seen = module.status is not None
-    description = module.description
+    description = str(module.description)
     if seen and module.desired_image and module.image != module.desired_image:
         description = f"{description + '; ' if description else ''}to be replaced by {module.desired_image}"
     return ModuleRow(
         name=module.name,
         is_system=module.is_system,
-        status=module.status or "expected",
+        status=str(module.status or "expected"),
         description=description,
         image=module.image,
         exit_code=module.exit_code,
@@ -106,7 +115,7 @@ def without_passwords(value: Any) -> Any:
 
 def show_devices(visit: Visit) -> Page:
     """All devices of the server."""
-    rows = [device_row(device) for device in Device.list(visit.server, limit=DEVICES)]
+    rows = [device_row(device, visit.now) for device in Device.list(visit.server, limit=DEVICES)]
     rows.sort(key=lambda row: row.id)
     values = {
         "devices": rows,
@@ -123,10 +132,10 @@ def show_device(visit: Visit) -> Page:
     faults: list[str] = []
     verdict = attempt(faults, device.desired_status)
     values = {
-        "device": device_row(device),
-        "modules": [module_row(module) for module in attempt(faults, device.modules) or ()],
+        "device": device_row(device, visit.now),
+        "modules": attempt(faults, lambda: [module_row(module) for module in device.modules()]),
         "deployment_fault": verdict.description or f"code {verdict.code}" if verdict and verdict.code >= 400 else None,
-        "messages": messages_of(visit, MESSAGES_OF_DEVICE, faults, device.device_id),
+        "messages": attempt(faults, lambda: message_rows(visit.server, MESSAGES_OF_DEVICE, device.device_id)),
         "twins": attempt(faults, lambda: twins_of(device)) or {},
         "faults": faults,
         "deploy": hints.deploy(device=device.device_id),
@@ -145,14 +154,18 @@ def show_messages(visit: Visit) -> Page:
     names = sorted(one.device_id for one in known)
     if device and device not in names:
         names.append(device)
-    rows = [message_row(message) for message in latest_messages(visit.server, MESSAGES, device)]
-    values = {"messages": rows, "device": device, "device_names": names, "faults": faults}
+    values = {
+        "messages": attempt(faults, lambda: message_rows(visit.server, MESSAGES, device)),
+        "device": device,
+        "device_names": names,
+        "faults": faults,
+    }
     return Page("messages.html", "messages", values, refresh_s=REFRESH_S)
 
 
-def messages_of(visit: Visit, count: int, faults: list[str], device: str | None = None) -> Sequence[MessageRow]:
-    found = attempt(faults, lambda: latest_messages(visit.server, count, device)) or ()
-    return [message_row(message) for message in found]
+def message_rows(server: Workspace, count: int, device: str | None = None) -> Sequence[MessageRow]:
+    """The latest messages, of all devices or of one."""
+    return [message_row(message) for message in latest_messages(server, count, device)]
 
 
 def twins_of(device: Device) -> dict[str, Any]:
@@ -170,6 +183,10 @@ def attempt(faults: list[str], read: Callable[[], T]) -> T | None:
     try:
         return read()
     except SanderlingError as error:
-        if error.message not in faults:
-            faults.append(error.message)
-        return None
+        message = error.message
+    except ODD_ANSWERS:
+        log.exception("an answer of the API has an unexpected shape")
+        message = "A device reported something that cannot be understood; the server's log says what."
+    if message not in faults:
+        faults.append(message)
+    return None

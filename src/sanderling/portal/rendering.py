@@ -15,12 +15,12 @@ from sanderling.portal.states import chip
 
 def path(*segments: object) -> str:
     """Join path segments, each percent-encoded whole, into a path of the portal."""
-    return "/" + "/".join(quote(str(segment), safe="") for segment in segments)
+    return "/" + "/".join(quote(str(segment), safe="", errors="replace") for segment in segments)
 
 
 def as_path(relative: str) -> str:
     """Percent-encode each part of a relative path."""
-    return "/".join(quote(part, safe="") for part in PurePosixPath(relative).parts)
+    return "/".join(quote(part, safe="", errors="replace") for part in PurePosixPath(relative).parts)
 
 
 def environment() -> jinja2.Environment:

@@ -33,7 +33,7 @@ from sanderling.server.tls import ensure_tls, utc_now
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 2
+GRACE_S = 1
 THREADS = 32
 STALE_UPLOAD_S = 24 * 3600
 
@@ -101,8 +101,9 @@ class _HttpServer(uvicorn.Server):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Say whether a line of the HTTP server's log is worth writing: requests that our own stop cut off are not."""
-    return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
+    """Say whether a line of the HTTP server's log is worth writing: that our own stop cut requests off is not."""
+    is_cut_off = record.exc_info is not None and record.exc_info[0] is asyncio.CancelledError
+    return not is_cut_off and not str(record.msg).startswith("Cancel %s running task")
 
 
 async def _serve(

@@ -24,9 +24,28 @@ function offerCopy(root) {
   }
 }
 
+const seen = new Map();
+
 function isInUse(part) {
-  return part.contains(document.activeElement) || part.querySelector("details[open]") !== null
-    || (getSelection().toString() && part.contains(getSelection().anchorNode));
+  const active = document.activeElement;
+  const isFocused = part.contains(active) && !active.matches("details[id] > summary");
+  const selection = getSelection();
+  return isFocused || (selection.toString() !== "" && part.contains(selection.anchorNode));
+}
+
+// Swaps the content of a part; what was unfolded, scrolled or focused in it stays so.
+function swap(part, html) {
+  const open = [...part.querySelectorAll("details[open][id]")].map((one) => [one.id, one.querySelector("pre")?.scrollTop]);
+  const focused = part.contains(document.activeElement) ? document.activeElement.parentElement.id : null;
+  part.innerHTML = html;
+  for (const [id, scrolled] of open) {
+    const one = document.getElementById(id);
+    if (!one) continue;
+    one.open = true;
+    if (scrolled) one.querySelector("pre").scrollTop = scrolled;
+  }
+  if (focused) document.getElementById(focused)?.querySelector("summary").focus();
+  offerCopy(part);
 }
 
 async function refresh() {
@@ -39,10 +58,9 @@ async function refresh() {
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const part of page.querySelectorAll("[data-live]")) {
           const next = fresh.getElementById(part.id);
-          if (next && next.innerHTML !== part.dataset.seen && !isInUse(part)) {
-            part.dataset.seen = next.innerHTML;
-            part.innerHTML = next.innerHTML;
-            offerCopy(part);
+          if (next && next.innerHTML !== seen.get(part.id) && !isInUse(part)) {
+            seen.set(part.id, next.innerHTML);
+            swap(part, next.innerHTML);
           }
         }
         const pace = fresh.querySelector("main").dataset.refreshS;

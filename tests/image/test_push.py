@@ -1,0 +1,169 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from image.servers import RegistryServer, serving
+from sanderling.blobs import FileBlobs
+from sanderling.errors import Denied, Unavailable
+from sanderling.image import Event, Log, PushTarget, Recipe, SourceFile
+from sanderling.image.assembly import Assembled, assemble
+from sanderling.image.layer_file import write_layer
+from sanderling.image.layout import DamagedLayer
+from sanderling.image.push import push
+from sanderling.image.registry_client import RegistryClient
+from sanderling.image.tree import file_entry
+from sanderling.oci import Index, Manifest, Platform
+
+AMD64 = Platform("linux", "amd64")
+ARM64 = Platform("linux", "arm64")
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FileBlobs:
+    return FileBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+def image(blobs: FileBlobs) -> Assembled:
+    return make(blobs, AMD64)
+
+
+def make(blobs: FileBlobs, *platforms: Platform) -> Assembled:
+    layers = [write_layer([file_entry(f"f{n}", bytes([n]) * 3_000_000)], blobs, f"layer {n}") for n in range(3)]
+    recipe = Recipe("demo/digits:1", SourceFile("score.py", Path("unused")), platforms=platforms)
+    return assemble(recipe, dict.fromkeys(platforms, layers), blobs)
+
+
+@contextmanager
+def client(registry: RegistryServer, **login: str) -> Iterator[tuple[PushTarget, RegistryClient]]:
+    with serving(registry.handler()) as host:
+        registry.host = host
+        target = PushTarget(host, "demo/digits", "1", plain_http=True, **login)
+        made = RegistryClient(target, attempts=3, first_pause_s=0.01)
+        try:
+            yield target, made
+        finally:
+            made.close()
+
+
+def test_a_pushed_image_is_whole_and_a_second_push_sends_nothing(blobs: FileBlobs, image: Assembled, log: Log) -> None:
+    registry = RegistryServer()
+    with client(registry) as (target, made):
+        sent = push(image, blobs, target, log, client=made)
+        assert push(image, blobs, target, log, client=made) == 0
+    assert sent == sum(len(content) for content in registry.blobs["demo/digits"].values())
+    manifest = Manifest.parse(registry.manifests["demo/digits", "1"])
+    assert manifest.digest == image.descriptor.digest
+    assert {layer.digest for layer in manifest.layers} < registry.blobs["demo/digits"].keys()
+
+
+def test_the_manifest_is_the_last(blobs: FileBlobs, image: Assembled, log: Log) -> None:
+    registry = RegistryServer()
+    with client(registry) as (target, made):
+        push(image, blobs, target, log, client=made)
+    assert [line for line in registry.requests if "/manifests/" in line] == registry.requests[-1:]
+
+
+def test_an_image_for_several_platforms_is_an_index_under_the_tag(blobs: FileBlobs, log: Log) -> None:
+    image = make(blobs, AMD64, ARM64)
+    registry = RegistryServer()
+    with client(registry) as (target, made):
+        push(image, blobs, target, log, client=made)
+    index = Index.parse(registry.manifests["demo/digits", "1"])
+    assert [str(descriptor.platform) for descriptor in index.manifests] == ["linux/amd64", "linux/arm64"]
+    assert all(("demo/digits", descriptor.digest) in registry.manifests for descriptor in index.manifests)
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_it_signs_in_when_the_registry_asks_for_it(blobs: FileBlobs, image: Assembled, log: Log, auth: str) -> None:
+    registry = RegistryServer(auth)
+    with client(registry, username="demo", password="right") as (target, made):
+        push(image, blobs, target, log, client=made)
+    assert ("demo/digits", "1") in registry.manifests
+
+
+def test_a_token_that_was_issued_for_the_build_is_used_as_it_is(blobs: FileBlobs, image: Assembled, log: Log) -> None:
+    registry = RegistryServer("bearer")
+    with client(registry, token="good-token") as (target, made):
+        push(image, blobs, target, log, client=made)
+    assert ("demo/digits", "1") in registry.manifests
+
+
+@pytest.mark.parametrize(
+    ("auth", "login"),
+    [
+        ("basic", {"username": "demo", "password": "bad-secret"}),
+        ("bearer", {"username": "demo", "password": "bad-secret"}),
+        ("bearer", {"token": "old-token"}),
+        ("basic", {}),
+    ],
+)
+def test_a_wrong_password_is_denied_and_not_told(
+    blobs: FileBlobs, image: Assembled, log: Log, auth: str, login: dict[str, str]
+) -> None:
+    registry = RegistryServer(auth)
+    with client(registry, **login) as (target, made):
+        with pytest.raises(Denied, match=r"registry 127\.0\.0\.1") as caught:
+            push(image, blobs, target, log, client=made)
+    assert not any(secret in caught.value.message for secret in ("bad-secret", "old-token"))
+    assert registry.manifests == {}
+    assert "bad-secret" not in repr(target)
+
+
+def test_broken_connections_and_overload_are_outlived(
+    blobs: FileBlobs, image: Assembled, log: Log, events: list[Event]
+) -> None:
+    registry = RegistryServer()
+    registry.faults = ["cut", "503", "cut"]
+    with client(registry) as (target, made):
+        push(image, blobs, target, log, client=made)
+    assert ("demo/digits", "1") in registry.manifests
+    last = [event for event in events if event.bytes is not None][-1]
+    assert last.bytes == last.total_bytes
+
+
+def test_a_registry_that_stays_broken_is_unavailable_and_gets_no_manifest(
+    blobs: FileBlobs, image: Assembled, log: Log
+) -> None:
+    registry = RegistryServer()
+    registry.faults = ["503"] * 100
+    with client(registry) as (target, made):
+        with pytest.raises(Unavailable, match=r"uploading sha256:.* failed: HTTP 503"):
+            push(image, blobs, target, log, client=made)
+    assert registry.manifests == {}
+
+
+def test_a_blob_of_another_repository_is_mounted(blobs: FileBlobs, image: Assembled, log: Log) -> None:
+    registry = RegistryServer()
+    with client(registry) as (target, made):
+        push(image, blobs, target, log, client=made)
+        registry.blobs["demo/other"] = registry.blobs.pop("demo/digits")
+        known = {layer.digest: "demo/other" for manifest in image.manifests for layer in manifest.layers}
+        sent = push(image, blobs, target, log, known, client=made)
+    assert sent == image.manifests[0].config.size
+    assert len(registry.blobs["demo/digits"]) == 4
+
+
+def test_a_damaged_layer_of_the_cache_is_never_completed(blobs: FileBlobs, image: Assembled, log: Log) -> None:
+    layer = image.manifests[0].layers[1]
+    path = blobs.path(layer.digest)
+    path.chmod(0o600)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    registry = RegistryServer()
+    with client(registry) as (target, made):
+        with pytest.raises(DamagedLayer) as caught:
+            push(image, blobs, target, log, client=made)
+    assert caught.value.digest == layer.digest
+    assert layer.digest not in registry.blobs.get("demo/digits", {})
+
+
+def test_a_registry_that_is_not_there_is_unavailable(blobs: FileBlobs, image: Assembled, log: Log) -> None:
+    target = PushTarget("127.0.0.1:9", "demo/digits", "1", plain_http=True)
+    made = RegistryClient(target, attempts=1)
+    with pytest.raises(Unavailable, match="is it running"):
+        push(image, blobs, target, log, client=made)
+    made.close()
