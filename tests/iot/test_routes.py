@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sanderling.errors import Invalid
 from sanderling.iot import Message, ModuleInput, Route, Routes, Upstream
+from sanderling.iot.condition_parser import UNDEFINED
 from sanderling.iot.conditions import Condition
 
 BODY = {"a": {"b": [1, "x"]}, "n": 5, "t": "text", "f": True, "z": None}
@@ -164,6 +165,9 @@ def test_a_true_condition_routes(text: str) -> None:
         "false",
         "power(10, 400) < 1",
         "not $body.n",
+        "missing || 'x' = 'x'",
+        "as_number($body.f) = 1",
+        "dotted.name = 'x'",
     ],
 )
 def test_false_and_undefined_do_not_route(text: str) -> None:
@@ -225,3 +229,7 @@ def test_hostile_text_is_a_condition_or_invalid(text: str) -> None:
     except Invalid:
         return
     assert condition.is_true(MESSAGE) in (True, False)
+
+
+def test_what_is_not_there_says_so() -> None:
+    assert repr(UNDEFINED) == "UNDEFINED"

@@ -28,6 +28,14 @@ def test_a_bag_is_what_the_public_client_sends() -> None:
     }
 
 
+def test_a_property_without_a_name_is_left_out() -> None:
+    assert property_bag.decode("&=x&a=1&") == {"a": "1"}
+
+
+def test_a_plain_message_has_an_empty_bag() -> None:
+    assert Message(b"", "d1").encoded_bag() == ""
+
+
 @pytest.mark.parametrize("bag", ["%ff=1", "&".join(f"k{n}=" for n in range(300))])
 def test_a_bad_bag_is_refused(bag: str) -> None:
     with pytest.raises(Invalid):

@@ -173,3 +173,13 @@ def test_packet_ids_go_round() -> None:
         assert packet_id is not None
         client.receive(encode(Puback(packet_id)), 0)
     assert client.publish("t", b"", 0) == 3
+
+
+def test_a_short_keepalive_does_not_put_off_the_end() -> None:
+    client = ClientSession(answer_timeout_s=20)
+    connect = Connect("d1", keepalive_s=5)
+    client.connect(connect, 0)
+    client.receive(encode(Connack(0)), 0)
+    for now in (5, 10, 15, 20):
+        assert client.tick(now) == []
+    assert isinstance(client.tick(25)[0], Closed)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from sanderling.sdk import Workspace
 from sanderling.sdk.client import Client
 
 if TYPE_CHECKING:
@@ -128,3 +129,19 @@ def test_a_fault_of_ours_tells_nothing_of_the_inside(portal_over: PortalOver) ->
     assert answer.status_code == 500
     assert "the inside" not in answer.text
     assert "content-security-policy" in answer.headers
+
+
+def test_a_session_of_one_workspace_sees_that_and_is_told_what_it_may_not_see(
+    visitor: httpx.Client, site: Site, demo: Workspace
+) -> None:
+    token = site.owner.call("POST", "/api/v1/workspaces/demo/tokens")["token"]
+    Workspace.create("closed", client=site.owner, exist_ok=True)
+    headers = {"Cookie": f"__Host-sanderling={token}"}
+    overview = visitor.get("/", headers=headers)
+    assert overview.status_code == 200
+    assert "could not be read" in overview.text
+    assert "/workspaces/closed" not in overview.text
+    denied = visitor.get("/fleet/devices", headers=headers)
+    assert denied.status_code == 403
+    assert "Not allowed" in denied.text
+    assert visitor.get("/workspaces/closed/models", headers=headers).status_code == 404

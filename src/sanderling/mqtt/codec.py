@@ -72,8 +72,7 @@ def encode(packet: Packet) -> bytes:
             return _frame(_PINGREQ << 4, b"")
         case Pingresp():
             return _frame(_PINGRESP << 4, b"")
-        case Disconnect():
-            return _frame(_DISCONNECT << 4, b"")
+    return _frame(_DISCONNECT << 4, b"")
 
 
 class Decoder:
