@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from image.servers import RegistryServer, serving
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Denied, Unavailable
 from sanderling.image import Event, Log, PushTarget, Recipe, SourceFile
@@ -15,6 +14,7 @@ from sanderling.image.push import push
 from sanderling.image.registry_client import RegistryClient
 from sanderling.image.tree import file_entry
 from sanderling.oci import Index, Manifest, Platform
+from tests.image.servers import RegistryServer, serving
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
