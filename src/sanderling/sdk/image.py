@@ -16,6 +16,7 @@ from sanderling.sdk.workspace import Workspace
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 POLL_S = 20
+UNNAMED_ENVIRONMENT = "the environment file"
 
 
 class BuildFailed(SanderlingError):
@@ -133,21 +134,25 @@ class Image:
         ids = [_model_id(workspace, model) for model in models]
         for file in (script_file, *files, *([conda] if conda else [])):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
-        answer = workspace.client.call(
-            "POST",
-            endpoint("api", "v1", "workspaces", workspace.name, "images"),
-            body={
-                "name": name,
-                "script": {"path": script_file.path, "digest": script_file.digest},
-                "files": [{"path": f.path, "digest": f.digest, "mode": _mode(f)} for f in files],
-                "environment": {"digest": conda.digest} if conda else None,
-                "models": ids,
-                "tags": dict(tags or {}),
-                "properties": dict(properties or {}),
-                "description": description or "",
-                "platforms": list(platforms) if platforms else None,
-            },
-        )
+        body = {
+            "name": name,
+            "script": {"path": script_file.path, "digest": script_file.digest},
+            "files": [{"path": f.path, "digest": f.digest, "mode": _mode(f)} for f in files],
+            "environment": {"digest": conda.digest} if conda else None,
+            "models": ids,
+            "tags": dict(tags or {}),
+            "properties": dict(properties or {}),
+            "description": description or "",
+            "platforms": list(platforms) if platforms else None,
+        }
+        path = endpoint("api", "v1", "workspaces", workspace.name, "images")
+        try:
+            answer = workspace.client.call("POST", path, body=body)
+        except Invalid as error:
+            if environment is None or not error.message.startswith(UNNAMED_ENVIRONMENT):
+                raise
+            # The server has the file's bytes, not its name.
+            raise Invalid(f"{environment}{error.message.removeprefix(UNNAMED_ENVIRONMENT)}") from error
         return cls.from_json(workspace, answer)
 
     @classmethod

@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = "def init(): pass\ndef run(raw_data): return raw_data\n"
+
+
+def images(up: Any, project: Path) -> list[dict[str, Any]]:
+    return list(json.loads(up.cli("image", "list", "--json", cwd=project).stdout))
+
+
+@pytest.fixture
+def script(project: Path) -> Path:
+    (project / "score.py").write_text(SCRIPT)
+    return project / "score.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("--name digits --script nix.py", "nix.py is not there"),
+        ("--name digits --script config.json", "config.json is not a Python file"),
+        ("--name digits --script score.py --environment nix.yml", "nix.yml is not there"),
+        ("--name digits --script score.py --model nix", "nix"),
+        ("--name digits --script score.py --model nix:1", "nix:1"),
+        ("--name digits --script score.py --file nix", "nix is not there"),
+        ("--name digits --script score.py --tag x", "--tag 'x' is not KEY=VALUE"),
+        ("--name UPPER/CASE --script score.py", "UPPER/CASE"),
+        ("--name digits --script score.py --platform linux/vax", "linux/vax"),
+        ("--name digits --script norun.py", "run"),
+        ("--name digits --script score.py --environment noyaml.yml", "noyaml.yml"),
+    ],
+)
+def test_bad_input_is_named_and_no_image_is_begun(
+    up: Any, project: Path, script: Path, arguments: str, text: str
+) -> None:
+    (project / "norun.py").write_text("def init(): pass\n")
+    (project / "noyaml.yml").write_text("dependencies: [unclosed\n")
+    done = up.cli("image", "build", *arguments.split(), cwd=project)
+    assert done.returncode == 2, done.stderr
+    assert text in done.stderr
+    assert images(up, project) == []
+
+
+@pytest.mark.parametrize("verb", ["show", "logs"])
+def test_an_unknown_image_is_named(up: Any, project: Path, verb: str) -> None:
+    done = up.cli("image", verb, "nix:1", cwd=project)
+    assert done.returncode == 2
+    assert "nix:1" in done.stderr
