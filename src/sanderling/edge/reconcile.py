@@ -10,7 +10,7 @@ Rules:
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,6 +120,7 @@ class Reconciler:
             if isinstance(step, Pull):
                 self._begin_pull(pulls, config.modules[step.module])
         self._send_report(actual)
+        await self._surround(name for name, container in actual.items() if name in config.modules and container.is_up)
         changed = await self._run_steps([step for step in steps if not isinstance(step, Pull)], config.modules, held)
         if changed:
             actual = await self._engine.containers()
@@ -183,6 +184,14 @@ class Reconciler:
                     restarts = replace(restarts, count=restarts.count + 1, last_restart_at=self._clock())
                 self._restarts[name] = replace(restarts, was_asked_to_stop=False)
                 await self._engine.start(name)
+
+    async def _surround(self, names: Iterable[str]) -> None:
+        """Serve modules that an earlier runtime started and that outlived it."""
+        for name in names:
+            try:
+                await self._surroundings.prepare(name)
+            except SanderlingError as e:
+                _log.debug("module %r has to wait for its surroundings: %s", name, e)
 
     async def _create(self, spec: ModuleSpec, image: HeldImage) -> None:
         ours, workload = await self._surroundings.prepare(spec.name)

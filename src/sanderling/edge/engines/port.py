@@ -66,6 +66,11 @@ class Container:
     started_at: float | None = None
     exited_at: float | None = None
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its process is there."""
+        return self.state is State.RUNNING
+
 
 class ContainerEngine(Protocol):
     """Runs modules. All methods raise `Unavailable` when the engine does not answer."""
