@@ -132,7 +132,7 @@ async def test_conditions_decide_and_a_message_without_a_route_goes_nowhere(clou
 async def test_strangers_are_refused_and_the_unknown_wait_while_the_hub_cannot_be_asked(
     cloud: Cloud, tmp_path: Path
 ) -> None:
-    connection, sensor, scorer = await ready_cloud(cloud)
+    connection, sensor, _ = await ready_cloud(cloud)
     async with device(cloud, tmp_path / "edge", connection) as edge:
         await until_routes(cloud)
 

@@ -9,6 +9,7 @@ from tests.edge.cloud import Cloud, module, until
 from tests.edge.worlds import BUSYBOX, tiny_image
 
 from sanderling.edge import Device, EdgeSettings, run
+from sanderling.errors import Conflict, Invalid, Unavailable
 
 pytestmark = [
     pytest.mark.anyio,
@@ -58,3 +59,140 @@ async def test_a_deployed_module_is_pulled_run_and_reported(cloud: Cloud, tmp_pa
         await until(lambda: b"workload.sock" in log.read_bytes(), "the module's log is written")
         assert b"started edge1/m" in log.read_bytes()
         assert cloud.reported()["lastDesiredStatus"] == {"code": 200, "description": ""}
+
+
+async def test_a_restart_without_the_server_brings_all_back(cloud: Cloud, tmp_path: Path) -> None:
+    reference = cloud.push(tiny_image("echo started; sleep 300"))
+    connection = cloud.create_device()
+    cloud.deploy({"m": module(reference)})
+    async with device(cloud, tmp_path / "edge", connection):
+        await until_running(cloud)
+    await asyncio.to_thread(cloud.stop)
+    log = tmp_path / "edge/containers/m/log"
+    before = log.read_bytes().count(b"started")
+    async with device(cloud, tmp_path / "edge", connection):
+        await until(lambda: log.read_bytes().count(b"started") == before + 1, "the module runs again, offline")
+
+
+async def test_the_old_module_runs_on_until_the_new_image_is_whole(cloud: Cloud, tmp_path: Path) -> None:
+    connection = cloud.create_device()
+    first = cloud.push(tiny_image("echo one; sleep 300"), tag="1")
+    cloud.deploy({"m": module(first)})
+    async with device(cloud, tmp_path / "edge", connection):
+        await until_running(cloud)
+        missing = first.replace(":1", ":2").replace("localhost:2", "localhost:1")
+        missing = f"{cloud.host}/demo/tiny:2"
+        cloud.deploy({"m": module(missing)})
+        entry = await until(
+            lambda: (e := cloud.reported()["modules"]["m"]) and "was not found" in e["statusDescription"] and e,
+            "the missing image is reported",
+        )
+        assert entry["runtimeStatus"] == "running"
+        assert entry["settings"]["image"] == first
+        assert f"module 'm': image {missing} was not found in the registry" in entry["statusDescription"]
+        assert cloud.reported()["lastDesiredStatus"]["code"] == 500
+        cloud.push(tiny_image("echo two; sleep 300"), tag="2")
+        await until(
+            lambda: (
+                (e := cloud.reported()["modules"]["m"])["settings"]["image"] == missing
+                and e["runtimeStatus"] == "running"
+            ),
+            "the update runs once it is pushed",
+            40,
+        )
+        assert cloud.reported()["lastDesiredStatus"]["code"] == 200
+
+
+async def test_a_wrong_password_is_reported_and_mended_by_a_new_deployment(cloud: Cloud, tmp_path: Path) -> None:
+    reference = cloud.push(tiny_image("sleep 300"))
+    connection = cloud.create_device()
+    cloud.deploy({"m": module(reference)}, password="wrong")
+    async with device(cloud, tmp_path / "edge", connection):
+        text = await until(
+            lambda: (
+                "refused the credentials"
+                in (t := cloud.reported().get("modules", {}).get("m", {}).get("statusDescription", ""))
+                and t
+            ),
+            "the refusal is reported",
+        )
+        assert "module 'm'" in text
+        assert cloud.password not in text
+        cloud.deploy({"m": module(reference)})
+        await until_running(cloud)
+
+
+async def test_a_module_that_fails_is_reported_with_its_last_words_and_started_again(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    reference = cloud.push(tiny_image("echo no model here >&2; exit 3"))
+    connection = cloud.create_device()
+    cloud.deploy({"m": module(reference)})
+    async with device(cloud, tmp_path / "edge", connection):
+        entry = await until(
+            lambda: (
+                (e := cloud.reported().get("modules", {}).get("m", {}))
+                and e.get("runtimeStatus") == "backoff"
+                and "no model here" in e["statusDescription"]
+                and e
+            ),
+            "the failure is reported",
+        )
+        assert entry["exitCode"] == 3
+        await until(lambda: cloud.reported()["modules"]["m"]["restartCount"] == 1, "it is started again", 25)
+
+
+async def test_removed_and_stopped_modules_stop(cloud: Cloud, tmp_path: Path) -> None:
+    reference = cloud.push(tiny_image("trap 'exit 0' TERM; while true; do sleep 0.1; done"))
+    connection = cloud.create_device()
+    cloud.deploy({"a": module(reference), "b": module(reference)})
+    async with device(cloud, tmp_path / "edge", connection):
+        await until_running(cloud, "a")
+        await until_running(cloud, "b")
+        cloud.deploy({"a": module(reference, status="stopped")})
+        await until(
+            lambda: (m := cloud.reported()["modules"]).keys() == {"a"} and m["a"]["runtimeStatus"] == "stopped",
+            "a has stopped and b is gone",
+        )
+        assert not (tmp_path / "edge/containers/b").exists()
+        cloud.deploy({"a": module(reference)})
+        await until_running(cloud, "a")
+
+
+async def test_what_cannot_be_is_reported_and_what_runs_goes_on(cloud: Cloud, tmp_path: Path) -> None:
+    reference = cloud.push(tiny_image("sleep 300"))
+    connection = cloud.create_device()
+    ports = {"HostConfig": {"PortBindings": {"5001/tcp": [{"HostPort": "8080"}]}}}
+    cloud.deploy({"good": module(reference), "bad": module(reference, create_options=ports)})
+    async with device(cloud, tmp_path / "edge", connection):
+        await until_running(cloud, "good")
+        entry = await until(
+            lambda: (e := cloud.reported()["modules"].get("bad", {})).get("runtimeStatus") == "failed" and e,
+            "the port is refused",
+        )
+        assert "port 5001 cannot be published on 8080" in entry["statusDescription"]
+        assert cloud.reported()["modules"]["good"]["runtimeStatus"] == "running"
+
+
+async def test_two_runtimes_do_not_share_a_folder(cloud: Cloud, tmp_path: Path) -> None:
+    connection = cloud.create_device()
+    async with device(cloud, tmp_path / "edge", connection):
+        with pytest.raises(Conflict, match="another edge runtime"):
+            async with device(cloud, tmp_path / "edge", connection):
+                pass
+    async with device(cloud, tmp_path / "edge", connection):
+        pass
+
+
+async def test_settings_that_cannot_be_are_refused_at_once(cloud: Cloud, tmp_path: Path) -> None:
+    connection = cloud.create_device()
+    with pytest.raises(Invalid, match="DeviceId and SharedAccessKey"):
+        async with device(cloud, tmp_path / "edge", "HostName=localhost"):
+            pass
+    with pytest.raises(Invalid, match="not base64"):
+        async with device(cloud, tmp_path / "edge", "HostName=h;DeviceId=d;SharedAccessKey=%%%"):
+            pass
+    async with device(cloud, tmp_path / "edge", connection) as first:
+        with pytest.raises(Unavailable, match="choose another with --gateway-port"):
+            async with device(cloud, tmp_path / "other", connection, gateway_port=first.gateway_port):
+                pass

@@ -36,7 +36,7 @@ def test_files_folders_and_links_come_out_as_they_are(tmp_path: Path) -> None:
     fs = unpack(tmp_path, layer)
     assert (fs / "usr/tool").read_bytes() == b"x" * 70_000
     assert os.access(fs / "usr/tool", os.X_OK)
-    assert os.readlink(fs / "usr/alias") == "tool"
+    assert str((fs / "usr/alias").readlink()) == "tool"
     assert (fs / "usr/twin").samefile(fs / "usr/tool")
     assert (fs / "absolute/names/are/below/the/root").read_bytes() == b"1"
     assert (fs / "long" / ("n" * 120) / ("m" * 200)).read_bytes() == b"pax"
@@ -51,7 +51,7 @@ def test_gnu_long_names_are_read(tmp_path: Path) -> None:
         archive.addfile(info)
     fs = unpack(tmp_path, out.getvalue())
     assert (fs / "d" / ("g" * 180)).read_bytes() == b"gnu"
-    assert os.readlink(fs / "l") == "t" * 150
+    assert str((fs / "l").readlink()) == "t" * 150
 
 
 def test_a_gzip_of_several_members_is_one_layer(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 
-from hub.world import Clock, make_engine
 from sanderling.errors import NotFound
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.hub.access import REGISTRY_READ
 from sanderling.iot import ConnectionString, sas
+from tests.hub.world import Clock, make_engine
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 
-from hub.world import Authority, HubInThread, eventually, make_engine
 from sanderling.hub import ALL_RIGHTS, Hub
+from tests.hub.world import Authority, HubInThread, eventually, make_engine
 
 ADDRESS = "127.0.0.5"
 PORT = 8883  # the client knows no other

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 from sanderling.errors import Unavailable
 from sanderling.hub import Hub
 from sanderling.iot import Message
+from tests.hub.world import Clock
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +96,10 @@ async def test_a_sequence_never_returns(hub: Hub, engine: Engine) -> None:
         db.execute(text("DELETE FROM hub_events"))
     await hub.events.append(message("b"))
     assert hub.events.read(0)[0].sequence == 2
+
+
+async def test_old_messages_are_deleted_and_new_ones_stay(hub: Hub, clock: Clock) -> None:
+    await hub.events.append(message("old"))
+    clock.now += 8 * 24 * 3600
+    await hub.events.append(message("new"))
+    assert [e.message.body for e in hub.events.read(0)] == [b"new"]

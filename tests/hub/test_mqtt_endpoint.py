@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from hub.world import Clock, Device, connect_packet, eventually
 from sanderling.hub import Hub, MqttServer
 from sanderling.hub.identities import IdentityChange
 from sanderling.iot import sas, topics
 from sanderling.iot.identity import EDGE_HUB
-from sanderling.mqtt import Acknowledged, Connect, Event, Will, encode
+from sanderling.mqtt import Acknowledged, Connect, Event, Publish, Will, encode
+from tests.hub.world import Clock, Device, connect_packet, eventually
 
 pytestmark = pytest.mark.anyio
 Join = Callable[[Connect], Awaitable[Device]]
@@ -346,3 +346,51 @@ async def test_a_deleted_device_is_dropped(hub: Hub, join: Join) -> None:
     device = await joined(join, connect_packet(hub, "d1"))
     hub.connections.drop("d1", None, "it was deleted")
     await device.ended()
+
+
+async def test_a_twin_that_cannot_be_read_is_answered_late_and_the_connection_stays(
+    hub: Hub, join: Join, engine: Engine
+) -> None:
+    hub.identities.create("d1")
+    device = await joined(join, connect_packet(hub, "d1"))
+    await device.subscribe(topics.TWIN_RESPONSES)
+    with engine.begin() as db:
+        db.execute(text("ALTER TABLE hub_twins RENAME TO gone"))
+    await device.publish(topics.twin_get_topic("r1"), b"")
+    await device.message("$iothub/twin/res/500/?$rid=r1")
+    with engine.begin() as db:
+        db.execute(text("ALTER TABLE gone RENAME TO hub_twins"))
+    await device.publish(topics.twin_get_topic("r2"), b"")
+    await device.message("$iothub/twin/res/200/?$rid=r2")
+
+
+async def test_a_report_that_cannot_be_stored_is_not_acknowledged(hub: Hub, join: Join, engine: Engine) -> None:
+    hub.identities.create("d1")
+    device = await joined(join, connect_packet(hub, "d1"))
+    with engine.begin() as db:
+        db.execute(text("ALTER TABLE hub_twins RENAME TO gone"))
+    await device.publish(topics.reported_patch_topic("r1"), b"{}")
+    await device.ended()
+    assert not any(is_ack(event) for event in device.seen)
+
+
+async def test_a_client_that_fights_for_its_identity_is_slowed(hub: Hub, join: Join) -> None:
+    hub.identities.create("d1")
+    loop = asyncio.get_running_loop()
+    for _ in range(4):
+        await joined(join, connect_packet(hub, "d1"))
+    began = loop.time()
+    await joined(join, connect_packet(hub, "d1"))
+    assert loop.time() - began > 0.4
+
+
+async def test_a_retained_message_is_marked(hub: Hub, server: MqttServer) -> None:
+    hub.identities.create("d1")
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    message = Publish("devices/d1/messages/events/", b"x", qos=1, packet_id=1, retain=True)
+    # In one piece with CONNECT: a client need not wait.
+    writer.write(encode(connect_packet(hub, "d1")) + encode(message))
+    assert await reader.readexactly(8) == b"\x20\x02\x00\x00\x40\x02\x00\x01"
+    assert hub.events.read(0)[0].message.properties == {"mqtt-retain": "true"}
+    writer.close()
+    await writer.wait_closed()

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from hub.world import Clock
 from sanderling.hub import Hub
 from sanderling.hub.identities import IdentityChange
 from sanderling.iot import ConnectionString, sas
+from tests.hub.world import Clock
 
 pytestmark = pytest.mark.anyio
 Sign = Callable[[str], str]

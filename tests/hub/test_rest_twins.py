@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from hub.world import Device, connect_packet
 from sanderling.hub import Hub
 from sanderling.hub.identities import IdentityChange
 from sanderling.iot import topics
+from tests.hub.world import Device, connect_packet
 
 pytestmark = pytest.mark.anyio
 

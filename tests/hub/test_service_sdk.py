@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.world import Authority, HubInThread, make_engine
 from sanderling.hub import Hub
+from tests.hub.world import Authority, HubInThread, make_engine
 
 ADDRESS = "127.0.0.1"
 

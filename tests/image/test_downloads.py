@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from image.servers import FileServer, serving
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Denied, Invalid, NotFound
 from sanderling.image import Event, Log
 from sanderling.image.downloads import DownloadFailed, Downloads, Source, WrongContent
 from sanderling.oci import Digest
+from tests.image.servers import FileServer, serving
 
 DATA = random.Random(7).randbytes(900_000)
 

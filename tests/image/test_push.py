@@ -1,12 +1,19 @@
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from image.servers import RegistryServer, serving
 from sanderling.blobs import FileBlobs
-from sanderling.errors import Denied, Unavailable
+from sanderling.errors import Denied, Invalid, Unavailable
 from sanderling.image import Event, Log, PushTarget, Recipe, SourceFile
 from sanderling.image.assembly import Assembled, assemble
 from sanderling.image.layer_file import write_layer
@@ -15,6 +22,7 @@ from sanderling.image.push import push
 from sanderling.image.registry_client import RegistryClient
 from sanderling.image.tree import file_entry
 from sanderling.oci import Index, Manifest, Platform
+from tests.image.servers import RegistryServer, serving
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
@@ -167,3 +175,41 @@ def test_a_registry_that_is_not_there_is_unavailable(blobs: FileBlobs, image: As
     with pytest.raises(Unavailable, match="is it running"):
         push(image, blobs, target, log, client=made)
     made.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the key and the certificate of a server at 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(secret + signed.public_bytes(pem))
+    return path
+
+
+def test_a_registry_with_a_ca_of_its_own_is_trusted_by_its_file_and_not_without(
+    blobs: FileBlobs, image: Assembled, log: Log, certificate: Path
+) -> None:
+    registry = RegistryServer("basic")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(registry.handler(), context) as host:
+        target = PushTarget(host, "demo/digits", "1", "demo", "right", ca=certificate)
+        push(image, blobs, target, log)
+        assert ("demo/digits", "1") in registry.manifests
+        stranger = RegistryClient(replace(target, ca=None), attempts=1)
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            push(image, blobs, target, log, client=stranger)
+        stranger.close()
+
+
+def test_a_ca_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"gone\.pem .* cannot be read"):
+        RegistryClient(PushTarget("x", ca=tmp_path / "gone.pem"))

@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 if TYPE_CHECKING:
     from tests.server.conftest import RunningServer
 
     MakeServer = Callable[..., RunningServer]
+
+
+# Half of this on a machine that is not busy with other tests.
+STOP_S = 6
 
 
 def start_and_fail(data: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +51,7 @@ def test_a_stop_is_quick_and_clean_even_with_a_slow_upload_under_way(make_server
     server = make_server()
     server.api.post("/api/v1/workspaces", json={"name": "demo"})
     slow = begin_upload(server, b"x" * 1000, promised=2000)
-    assert server.stop() < 3
+    assert server.stop() < STOP_S
     assert server.process is not None
     assert server.process.returncode == 0, server.errors()
     assert "Traceback" not in server.errors()
@@ -56,7 +61,7 @@ def test_a_stop_is_quick_and_clean_even_with_a_slow_upload_under_way(make_server
 
 def test_ctrl_c_ends_like_sigterm(make_server: MakeServer) -> None:
     server = make_server()
-    assert server.stop(signal.SIGINT) < 3
+    assert server.stop(signal.SIGINT) < STOP_S
     assert server.process is not None
     assert (server.process.returncode, server.errors()) == (0, "")
 
@@ -124,6 +129,16 @@ def test_a_folder_that_cannot_be_used_is_wrong_input(tmp_path: Path) -> None:
     ended = start_and_fail(tmp_path / "file" / "data", "--port", "0", "--mqtt-port", "0")
     assert (ended.returncode, "--data" in ended.stderr) == (2, True), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("mine")
+    tmp_path.chmod(0o755)
+    ended = start_and_fail(tmp_path, "--port", "0", "--mqtt-port", "0")
+    assert ended.returncode == 2
+    assert "holds other things" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_secrets_and_data_are_for_their_owner_alone(make_server: MakeServer) -> None:
@@ -195,3 +210,26 @@ def test_one_code_signs_in_one_of_many_that_come_at_once(make_server: MakeServer
     for thread in threads:
         thread.join()
     assert sorted(answers) == [200, 401, 401, 401, 401, 401]
+
+
+def test_a_broken_database_is_said_so_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "sanderling.db"
+    file.write_bytes(b"this is no database" * 1000)
+    ended = start_and_fail(tmp_path / "data", "--port", "0", "--mqtt-port", "0")
+    assert ended.returncode == 2
+    assert f"the database {file} cannot be used" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert file.read_bytes() == b"this is no database" * 1000
+
+
+def test_a_head_without_end_is_refused_before_it_fills_the_memory(make_server: MakeServer) -> None:
+    server = make_server()
+    context = ssl.create_default_context(cafile=str(server.data / "tls" / "ca.pem"))
+    url = httpx.URL(str(server.info["url"]))
+    raw = socket.create_connection(("127.0.0.1", url.port or 443), timeout=10)
+    with context.wrap_socket(raw, server_hostname="localhost") as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        with pytest.raises(OSError):
+            connection.sendall(b"x" * 16 * 1024**2)
+    assert server.anyone.get("/healthz").status_code == 200

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -153,3 +155,19 @@ def test_everything_is_there_after_a_restart(world: World) -> None:
     world.register("digits", {"stage": "prod"})
     again = Workspaces(world.engine, world.blobs)
     assert again.get_model("demo", "digits") == world.workspaces.get_model("demo", "digits")
+
+
+def test_content_that_no_model_has_is_removed_after_a_while(world: World) -> None:
+    world.register("digits", content=b"kept by a model")
+    world.register("churn", content=b"of a deleted model")
+    world.workspaces.delete_model("demo", "churn", 1)
+    awaited, fresh = world.send(b"awaited by a build"), world.send(b"sent just now")
+    for info in world.blobs.digests():
+        if info.digest != fresh:
+            os.utime(world.blobs.path(info.digest), (1000, 1000))
+    assert world.workspaces.remove_unused([awaited], datetime.fromtimestamp(2000, UTC)) == 1
+    left = {world.blobs.read(info.digest) for info in world.blobs.digests()}
+    assert left == {b"kept by a model", b"awaited by a build", b"sent just now"}
+    gone = Digest.of(b"of a deleted model")
+    assert world.workspaces.find_sizes("demo", [gone]) == {}
+    assert world.register("churn", content=b"of a deleted model") == 2

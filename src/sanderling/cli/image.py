@@ -19,21 +19,22 @@ Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Named = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="The image; the latest version if none is given.")]
 
 
-@app.command(
-    epilog=example("sanderling image build --name digits --script score.py --environment myenv.yml --model digits:1")
-)
+@app.command(epilog=example("sanderling image build --name digits --script score.py --env myenv.yml --model digits:1"))
 def build(
     name: Annotated[str, typer.Option(help="The image's name.")],
     script: Annotated[Path, typer.Option(help="The scoring script, with init() and run(raw_data).")],
-    environment: Annotated[Path | None, typer.Option(help="The conda environment file, as myenv.yml.")] = None,
+    environment: Annotated[
+        Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
+    ] = None,
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:VERSION]", help="A model to put inside; may be repeated.")
     ] = None,
     file: Annotated[
-        list[Path] | None, typer.Option(help="A file or folder beside the script; may be repeated.")
+        list[Path] | None, typer.Option(metavar="PATH", help="A file or folder beside the script; may be repeated.")
     ] = None,
     platform: Annotated[
-        list[str] | None, typer.Option(help="As linux/arm64; may be repeated. The server's own if none is given.")
+        list[str] | None,
+        typer.Option(metavar="OS/CPU", help="As linux/arm64; may be repeated. The server's own if none is given."),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be repeated.")] = None,
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,

@@ -22,7 +22,8 @@ def up(
     mqtt_port: Annotated[int, typer.Option(help="MQTT over TLS, for devices.", min=0, max=65535)] = 8883,
     host: Annotated[str | None, typer.Option(help="The address to listen on; all if none is given.")] = None,
     host_name: Annotated[
-        list[str] | None, typer.Option(help="A further name for the certificate; the first is what devices are told.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A further name for the certificate; the first is what devices are told."),
     ] = None,
     public_url: Annotated[
         str | None, typer.Option(help="How devices and people reach it, when that is not this host and port.")

@@ -152,20 +152,23 @@ class Puller:
     async def _blob(
         self, client: RegistryClient, blob: Descriptor, state: Progress, progress: Callable[[Progress], None]
     ) -> None:
-        """Fetch one blob; a cut connection goes on where it was, a few times at once."""
+        """Fetch one blob; a cut connection goes on where it was, as long as each brings something new."""
         if await asyncio.to_thread(self._content.has, blob.digest):
             state.done_bytes += blob.size
             progress(state)
             return
-        for left in reversed(range(_TRIES)):
+        failures, best = 0, 0
+        while True:
             before = state.done_bytes
             try:
                 await self._blob_once(client, blob, state, progress)
             except Unavailable as e:
-                state.done_bytes = before
-                if not left:
+                came, state.done_bytes = state.done_bytes - before, before
+                failures = 0 if came > best else failures + 1
+                best = max(best, came)
+                if failures >= _TRIES:
                     raise
-                _log.info("pull of %s was cut and goes on: %s", blob.digest, e)
+                _log.info("the pull of %s was cut and goes on: %s", blob.digest, e)
             else:
                 return
 

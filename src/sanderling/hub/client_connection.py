@@ -8,8 +8,12 @@ sent is dropped. While a message is being stored the next ones are read, up to a
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from sanderling.errors import Invalid, SanderlingError, Unavailable
 from sanderling.hub.errors import DeviceNotOnline, MethodTimeout
@@ -31,6 +35,8 @@ from sanderling.mqtt import (
 )
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _READ_BYTES = 64 * 1024
 _MAX_UNSTORED = 100
@@ -112,59 +118,69 @@ class ClientConnection:
         self._writer.transport.abort()
 
     async def _receive(self) -> None:
-        deadline = min(self._session.deadline, self._expires_at)
+        timer = asyncio.timeout_at(min(self._session.deadline, self._expires_at))
         try:
-            async with asyncio.timeout_at(deadline):
+            async with timer:
                 data = await self._reader.read(_READ_BYTES)
-        except TimeoutError:
-            if self.loop.time() >= self._expires_at:
-                self.drop("its token expired")
-            await self._handle(self._session.tick(self.loop.time()))
+        except OSError as error:  # a socket's own time-out is a TimeoutError as well
+            if timer.expired():
+                await self._expire()
+            else:
+                await self._end(f"the connection broke: {error}")
             return
-        if not data:
-            await self._handle([Closed("the connection broke")])
-            self._session.close()
-            return
-        await self._handle(self._session.receive(data, self.loop.time()))
+        if data:
+            await self._handle(self._session.receive(data, self.loop.time()))
+        else:
+            await self._end("it left without a word")
+
+    async def _expire(self) -> None:
+        if self.loop.time() >= self._expires_at:
+            self.drop("its token expired")
+        await self._handle(self._session.tick(self.loop.time()))
+
+    async def _end(self, reason: str) -> None:
+        await self._handle([Closed(reason)])
+        self._session.close()
 
     async def _handle(self, events: list[Event]) -> None:
         for event in events:
-            match event:
-                case Published():
-                    await self._take_publish(event.publish)
-                case SubscribeRequested():
-                    await self._subscribe(event)
-                case UnsubscribeRequested():
-                    await self._unsubscribe(event)
-                case Closed():
-                    log.info("%s: closed: %s", self._name, event.reason)
-                    if not event.is_graceful:
-                        await self._publish_will()
+            try:
+                await self._handle_one(event)
+            except SanderlingError as error:
+                self.drop(error.message)  # what was not acknowledged comes again
         self._flush()
 
+    async def _handle_one(self, event: Event) -> None:
+        match event:
+            case Published():
+                if not self._session.is_closed:
+                    await self._take_publish(event.publish)
+            case SubscribeRequested():
+                await self._subscribe(event)
+            case UnsubscribeRequested():
+                await self._unsubscribe(event)
+            case Closed():
+                log.info("%s: closed: %s", self._name, event.reason)
+                if not event.is_graceful:
+                    await self._publish_will()
+
     async def _take_publish(self, publish: Publish) -> None:
-        if self._session.is_closed:
-            return None
-        try:
-            match topics.parse_upward(publish.topic):
-                case topics.Telemetry() as telemetry:
-                    return await self._store(telemetry, publish)
-                case topics.TwinGet(request_id):
-                    await self._answer_twin_get(request_id)
-                case topics.ReportedPatch(request_id):
-                    await self._answer_report(request_id, publish.payload)
-                case topics.MethodResponse(status, request_id):
-                    waiting = self._methods.get(request_id)
-                    if waiting is not None and not waiting.done():
-                        waiting.set_result((status, publish.payload))
-        except (Invalid, Unavailable) as error:
-            self.drop(error.message)
-            return None
+        match topics.parse_upward(publish.topic):
+            case topics.Telemetry() as telemetry:
+                await self._store(telemetry, publish)
+                return
+            case topics.TwinGet(request_id):
+                await self._answer_twin_get(request_id)
+            case topics.ReportedPatch(request_id):
+                await self._answer_report(request_id, publish.payload)
+            case topics.MethodResponse(status, request_id):
+                waiting = self._methods.get(request_id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result((status, publish.payload))
         if publish.packet_id is not None:
-            stored: Future[None] = Future()
-            stored.set_result(None)
-            await self._unstored.put((publish.packet_id, stored))
-        return None
+            done: Future[None] = Future()
+            done.set_result(None)
+            await self._unstored.put((publish.packet_id, done))  # behind the messages that came before it
 
     async def _store(self, telemetry: topics.Telemetry, publish: Publish) -> None:
         if telemetry.device_id != self.device_id or not self._may_publish_for(telemetry.module_id):
@@ -194,7 +210,7 @@ class ClientConnection:
 
     async def _answer_twin_get(self, request_id: str) -> None:
         try:
-            twin = await asyncio.to_thread(self._parts.twins.get, self.device_id, self.module_id)
+            twin = await in_thread(self._parts.twins.get, self.device_id, self.module_id)
         except SanderlingError as error:
             # The clients ask again at once, for as long as they are connected.
             await asyncio.sleep(1)
@@ -206,7 +222,7 @@ class ClientConnection:
     async def _answer_report(self, request_id: str, payload: bytes) -> None:
         try:
             patch = documents.parse_object(payload, "the patch of reported properties")
-            version = await asyncio.to_thread(self._parts.twins.report, self.device_id, self.module_id, patch)
+            version = await in_thread(self._parts.twins.report, self.device_id, self.module_id, patch)
         except Invalid as error:
             self._answer(400, request_id, _fault(error))
         else:
@@ -239,7 +255,7 @@ class ClientConnection:
 
     async def _remember(self, subscriptions: dict[str, int]) -> None:
         if not self._connect.clean_session:
-            await asyncio.to_thread(self._parts.sessions.save, self.device_id, self.module_id, subscriptions)
+            await in_thread(self._parts.sessions.save, self.device_id, self.module_id, subscriptions)
 
     async def _publish_will(self) -> None:
         will = self._connect.will
@@ -273,6 +289,15 @@ class ClientConnection:
         self._writer.write(data)
         if self._writer.transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:
             self.drop("it does not read what it is sent")
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run what blocks on the database. Raises Unavailable when the database does not do it."""
+    try:
+        return await asyncio.to_thread(call, *args, **kwargs)
+    except SQLAlchemyError as error:
+        log.exception("the database failed")
+        raise Unavailable(f"the hub's database failed: {type(error).__name__}") from error
 
 
 def _fault(error: SanderlingError) -> bytes:

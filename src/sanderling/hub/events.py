@@ -2,7 +2,7 @@
 
 Rules: a message is stored before anyone is told that it is; appends that come together share one transaction; a
 delivery id is stored once for each device, and a repetition counts as stored; readers keep their own place (a
-sequence number), and every number is given out once.
+sequence number), and every number is given out once; what is older than the retention is deleted, delivery ids with it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from sanderling.errors import Unavailable
@@ -24,6 +24,8 @@ from sanderling.iot import Message
 _TABLE = tables.events.c
 _MAX_BATCH = 256
 _MAX_PENDING = 5_000
+_CLEAN_EVERY_S = 600.0
+RETENTION_S = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,13 @@ class StoredEvent:
 class EventStream:
     """Append, read after a place, wait for more. One writer thread; safe to use from any thread or loop."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, engine: Engine, clock: Callable[[], float] = time.time, *, retention_s: float = RETENTION_S
+    ) -> None:
         self._engine = engine
         self._clock = clock
+        self._retention_s = retention_s
+        self._clean_at = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hub-events")
         self._pending: deque[tuple[Message, Future[None]]] = deque()
         self._lock = threading.Lock()
@@ -155,6 +161,9 @@ class EventStream:
                 rows.append(_row_of(message, now))
             if rows:
                 db.execute(insert(tables.events), rows)
+            if now >= self._clean_at:
+                db.execute(delete(tables.events).where(_TABLE.enqueued_at < now - self._retention_s))
+                self._clean_at = now + _CLEAN_EVERY_S
 
     def _known_deliveries(self, db: Connection, messages: Sequence[Message]) -> set[tuple[str, str | None]]:
         by_device: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from sanderling.hub import tables
 from sanderling.hub.access import Access
 from sanderling.hub.connections import Connections
 from sanderling.hub.deployments import Deployments
-from sanderling.hub.events import EventStream
+from sanderling.hub.events import RETENTION_S, EventStream
 from sanderling.hub.identities import Identities
 from sanderling.hub.mqtt_endpoint import MqttEndpoint, MqttServer
 from sanderling.hub.parts import Parts
@@ -40,13 +40,14 @@ class Hub:
         bearer: Callable[[str], Collection[str] | None] | None = None,
         *,
         twin_limits: TwinLimits | None = None,
+        event_retention_s: float = RETENTION_S,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         tables.metadata.create_all(engine)
         self.identities = Identities(engine, random_bytes, clock)
         self.twins = Twins(engine, twin_limits or TwinLimits(), clock)
-        self.events = EventStream(engine, clock)
+        self.events = EventStream(engine, clock, retention_s=event_retention_s)
         self.connections = Connections()
         self._access = Access(engine, random_bytes, bearer, clock)
         self._parts = Parts(

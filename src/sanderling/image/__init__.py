@@ -9,14 +9,36 @@ same inputs give the same bytes, on any host, for any supported platform.
 - `check_script` and `parse_environment` look at the user's files without running them.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sanderling.image.build import BuildSettings, build, check
-from sanderling.image.build_records import ImageBuild, ImageNotFound, WrongState
-from sanderling.image.builds import BuildLogPage, ImageBuilds
 from sanderling.image.environment import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.registry_client import PushTarget
 from sanderling.image.script import ScriptInvalid, check_script
+
+if TYPE_CHECKING:
+    from sanderling.image.build_records import ImageBuild, ImageNotFound, WrongState
+    from sanderling.image.builds import BuildLogPage, ImageBuilds
+
+# The service needs SQL; a worker imports this package too, needs none, and would wait half a second for it.
+_OF_THE_SERVICE = {
+    "BuildLogPage": "builds",
+    "ImageBuild": "build_records",
+    "ImageBuilds": "builds",
+    "ImageNotFound": "build_records",
+    "WrongState": "build_records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what belongs to the service when it is asked for (PEP 562)."""
+    if name in _OF_THE_SERVICE:
+        return getattr(import_module(f"sanderling.image.{_OF_THE_SERVICE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "BuildLogPage",

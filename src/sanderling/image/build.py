@@ -79,7 +79,7 @@ class _Build:
         self.layers = LayerStore(settings.cache, log, compiler)
         self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, logins(environment))
         mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
-        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log))
+        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), log)
         self.resolver = Resolver(settings.cache, log)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
@@ -88,6 +88,7 @@ class _Build:
             try:
                 made = self._make_all(pool)
             except BaseException:
+                self.layers.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
             finally:

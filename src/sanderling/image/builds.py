@@ -22,6 +22,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, SanderlingError, Unavailable
 from sanderling.image.build import check
 from sanderling.image.build_log import BuildLog, read_page
@@ -36,6 +37,7 @@ MAX_QUEUED = 100
 MAX_ATTEMPTS = 2
 MAX_WAIT_S = 60.0
 TIME_LIMIT_S = 3600.0
+STALE_AFTER_S = 24 * 3600.0  # older unfinished files belong to workers that were killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class ImageBuilds:
 
     def start(self) -> None:
         """Take up what an earlier server left, and begin to build."""
+        for store in ("downloads", "layers"):
+            FileBlobs(self._cache / store).remove_stale(time.time() - STALE_AFTER_S)
         for build in self._records.list(state="running"):
             if build.attempts >= MAX_ATTEMPTS:
                 text = "the server stopped twice while this image was being built; build it again"

@@ -10,12 +10,14 @@ recipe share the layer.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
+from sanderling.errors import Unavailable
 from sanderling.image.bytecode import Compiler, is_worth_compiling
 from sanderling.image.events import Log
 from sanderling.image.keep import read_json, write_durably
@@ -38,14 +40,26 @@ class Made:
     was_cached: bool
 
 
+class Stopped(Unavailable):
+    """Another part of the build failed; this one need not be finished."""
+
+    def __init__(self) -> None:
+        super().__init__("the build was stopped because another part of it failed")
+
+
 class LayerStore:
-    """Makes layers into *blobs* and remembers them below *cache*."""
+    """Makes layers into *blobs* and remembers them below *cache*; `stop` ends what is being made."""
 
     def __init__(self, cache: Path, log: Log, compiler: Compiler | None) -> None:
         self.blobs = FileBlobs(cache / "layers")
         self._recipes = cache / "recipes"
         self._log = log
         self.compiler = compiler
+        self._is_stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let the layers that are being made give up soon, with Stopped."""
+        self._is_stopped.set()
 
     def key(self, kind: str, inputs: object, *, compiled: bool) -> str:
         """The name of the recipe."""
@@ -78,8 +92,8 @@ class LayerStore:
         with opened() as entries:
             if compiled and self.compiler is not None:
                 sources = [entry for entry in entries if entry.kind == "file" and is_worth_compiling(entry.path)]
-                entries = [*entries, *self.compiler.compile(sources)]
-            layer = write_layer(entries, self.blobs, title)
+                entries = [*entries, *self._until_stopped(self.compiler.compile(sources))]
+            layer = write_layer(self._until_stopped(entries), self.blobs, title)
             files = {entry.path: entry.fingerprint() for entry in entries if entry.kind != "folder"}
         fields = {name: getattr(layer, name) for name in Layer.__dataclass_fields__}
         write_durably(self._recipes / f"{key}.json", json.dumps({"layer": fields, "files": files}).encode())
@@ -87,9 +101,11 @@ class LayerStore:
         self._log.say("layers", f"{title}: {len(files)} files, {mb}")
         return Made(layer, files, False)
 
-    def forget(self, digest: Digest) -> None:
-        """Drop a layer that turned out to be damaged."""
-        self.blobs.delete(digest)
+    def _until_stopped(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            if self._is_stopped.is_set():
+                raise Stopped
+            yield entry
 
 
 def check_paths(layers: Iterable[Made]) -> None:

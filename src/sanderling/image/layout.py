@@ -35,6 +35,8 @@ def write_layout(image: Assembled, blobs: FileBlobs, folder: Path, reference: st
         raise Invalid(f"{folder} is there and is no OCI layout; name another folder")
     target = folder / "blobs" / "sha256"
     target.mkdir(parents=True, exist_ok=True)
+    # First, so that a folder in which a write was cut off is known again.
+    write_durably(folder / "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}), 0o644)
     for digest in image_blobs(image):
         _copy(blobs, digest, target / digest.hex)
     documents = [manifest.raw for manifest in image.manifests] + ([image.index.raw] if image.index else [])
@@ -44,7 +46,6 @@ def write_layout(image: Assembled, blobs: FileBlobs, folder: Path, reference: st
     descriptor["annotations"] = {"org.opencontainers.image.ref.name": reference}
     index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [descriptor]}
     write_durably(folder / "index.json", canonical_json(index), 0o644)
-    write_durably(folder / "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}), 0o644)
 
 
 def _copy(blobs: FileBlobs, digest: Digest, target: Path) -> None:

@@ -10,6 +10,7 @@ from sanderling.errors import Invalid, NotFound
 from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.rootfs import build_root
 from sanderling.image.environment import BASE_PYTHON
+from sanderling.image.events import Log
 from sanderling.image.layers import LayerStore, Made, Opened
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
 from sanderling.image.resolve import Wheel
@@ -24,13 +25,15 @@ SCORING = "sanderling_scoring"
 class Parts:
     """Makes the layers into *layers*; used by several threads."""
 
-    def __init__(self, layers: LayerStore, archive: DebianArchive) -> None:
-        self.layers, self.archive = layers, archive
+    def __init__(self, layers: LayerStore, archive: DebianArchive, log: Log) -> None:
+        self.layers, self.archive, self.log = layers, archive, log
 
     def base(self, platform: Platform) -> Made:
         """Debian and Python for *platform*."""
         lock = self.archive.lock(DEBIAN_ARCHITECTURES[platform.architecture])
         title = f"Debian 12 and Python {BASE_PYTHON} for {platform.architecture}"
+        made_at = f"{lock.made_at:%Y-%m-%d %H:%M} UTC"
+        self.log.say("base", f"{title}: {len(lock.packages)} packages, as chosen at {made_at}")
 
         @contextmanager
         def opened() -> Iterator[list[Entry]]:

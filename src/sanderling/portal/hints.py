@@ -18,7 +18,7 @@ def build(model_id: str = "digits:1") -> str:
     name = model_id.partition(":")[0]
     return (
         f"sanderling image build --name {shlex.quote(name.lower())} --script score.py "
-        f"--environment myenv.yml --model {shlex.quote(model_id)}"
+        f"--env myenv.yml --model {shlex.quote(model_id)}"
     )
 
 

@@ -15,11 +15,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 
-from sanderling.errors import Conflict
+from sanderling.errors import Conflict, Invalid
 from sanderling.server.files import ensure_private_folder
 
 BUSY_TIMEOUT_S = 15
 CONNECTIONS = 16
+
+OURS = {"lock", "sanderling.db"}
+OF_A_MEDIUM = {"lost+found"}
 
 
 class DataFolderInUse(Conflict):
@@ -88,9 +91,16 @@ class DataFolder:
         return self.folder / "lock"
 
     def acquire(self) -> None:
-        """Make the folder when it is missing and hold it; DataFolderInUse when another server does."""
+        """Make the folder when it is missing and hold it; DataFolderInUse when another server does.
+
+        Raises Invalid for a folder that is not ours: it would be closed to all others, and mixed with our files.
+        """
         if self._descriptor is not None:
             return
+        if self.folder.is_dir():
+            found = {path.name for path in self.folder.iterdir()} - OF_A_MEDIUM
+            if found and not found & OURS:
+                raise Invalid(f"the folder {self.folder} holds other things: choose a new one with --data")
         ensure_private_folder(self.folder)
         descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -2,9 +2,9 @@
 
 import asyncio
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sanderling.blobs import FileBlobs
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.image import ImageBuilds, PushTarget
-from sanderling.oci import Platform
+from sanderling.oci import Digest, Platform
 from sanderling.registry import Principal, Registry, RegistryCredentials, Scope
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
 from sanderling.server.images import ImageCheck
@@ -22,6 +22,7 @@ from sanderling.server.tls import TlsFiles, utc_now
 from sanderling.workspace import Workspaces
 
 BUILD_TIME_LIMIT_S = 3600.0
+UNUSED_LIFE = timedelta(days=1)
 # A build gets its token when it begins and pushes at its end.
 PUSH_TOKEN_LIFE_S = BUILD_TIME_LIMIT_S + 300
 
@@ -66,8 +67,11 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     workspace_blobs = FileBlobs(data / "blobs" / "workspace")
     # Nobody else holds the folder, and these uploads live as long as their request: what is left was cut off.
     workspace_blobs.remove_stale(before=utc_now().timestamp())
+    workspaces = Workspaces(engine, workspace_blobs, utc_now)
     credentials = RegistryCredentials(engine, seal.seal, seal.unseal, bearer=_registry_bearer(access))
     registry = Registry(engine, FileBlobs(data / "blobs" / "registry"), credentials, settings.login_server)
+    builds = _make_builds(settings, tls, engine, credentials)
+    workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
     return Parts(
         settings=settings,
         tls=tls,
@@ -75,10 +79,10 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         access=access,
         sign_in_limit=AttemptLimit(utc_now),
         workspace_blobs=workspace_blobs,
-        workspaces=Workspaces(engine, workspace_blobs, utc_now),
+        workspaces=workspaces,
         credentials=credentials,
         registry=registry,
-        builds=_make_builds(settings, tls, engine, credentials),
+        builds=builds,
         hub=Hub(engine, ImageCheck(registry, settings.login_server), _hub_bearer(access)),
         platform=str(Platform.parse(f"linux/{platform.machine()}")),
         started_at=utc_now(),
@@ -105,6 +109,25 @@ def _make_builds(
         debian_mirror=settings.debian_mirror,
         debian_security_mirror=settings.debian_security_mirror,
     )
+
+
+def _awaited(builds: ImageBuilds, workspaces: Workspaces, blobs: FileBlobs) -> set[Digest]:
+    """Return the content that builds which have not ended still need."""
+    unfinished = (b for info in workspaces.list_all() for b in builds.list(info.name) if not b.is_finished)
+    return {digest for build in unfinished for digest in _digests(build.recipe, str(blobs.root))}
+
+
+def _digests(value: object, root: str) -> Iterator[Digest]:
+    """Yield the digest of every blob below *root* whose path is somewhere in *value*."""
+    if isinstance(value, str) and value.startswith(root):
+        path = Path(value)
+        yield Digest.parse(f"{path.parent.parent.name}:{path.name}")
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _digests(inner, root)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _digests(inner, root)
 
 
 def _registry_bearer(access: Access) -> Callable[[str], Principal | None]:

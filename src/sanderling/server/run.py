@@ -9,6 +9,7 @@ Whatever is not to be had (folder, port) is known before anything is written.
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -20,12 +21,14 @@ from pathlib import Path
 
 import uvicorn
 import uvloop
+from sqlalchemy.exc import DatabaseError
 
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.sdk.settings import ServerRecord, forget_server, record_server
 from sanderling.server.app import create_app
 from sanderling.server.database import DataFolder, open_database
 from sanderling.server.files import ensure_private_folder
+from sanderling.server.http_protocol import BoundedHttp
 from sanderling.server.listening import PortInUse, listen
 from sanderling.server.parts import Parts, join
 from sanderling.server.settings import ServerSettings
@@ -34,6 +37,8 @@ from sanderling.server.tls import ensure_tls, utc_now
 log = logging.getLogger(__name__)
 
 GRACE_S = 1
+MAX_CONNECTIONS = 8_000
+MAX_FILES = 65_536
 THREADS = 32
 STALE_UPLOAD_S = 24 * 3600
 
@@ -57,6 +62,7 @@ def run(settings: ServerSettings, ready: Callable[[ServerInfo], None] | None = N
     nothing was changed then.
     """
     settings = replace(settings, data=settings.data.absolute())
+    _allow_many_connections()
     folder = DataFolder(settings.data)
     with ExitStack() as stack:
         stack.callback(folder.release)
@@ -70,6 +76,13 @@ def run(settings: ServerSettings, ready: Callable[[ServerInfo], None] | None = N
         stack.callback(parts.close)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(parts, https, mqtt, ready))
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files: its usual 1024 would end at a thousand devices."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _acquire(folder: DataFolder) -> None:
@@ -89,7 +102,16 @@ def _prepare(settings: ServerSettings) -> Parts:
     data = settings.data
     ensure_private_folder(data / "secrets")
     tls = ensure_tls(data / "tls", settings.certificate_names(), utc_now())
-    return join(settings, tls, open_database(data / "sanderling.db"))
+    database = data / "sanderling.db"
+    engine = open_database(database)
+    try:
+        return join(settings, tls, engine)
+    except DatabaseError as e:
+        engine.dispose()
+        raise Invalid(f"the database {database} cannot be used ({e.orig}): restore it from a backup") from e
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 class _HttpServer(uvicorn.Server):
@@ -112,7 +134,8 @@ async def _serve(
     config = uvicorn.Config(
         create_app(parts),
         loop="none",
-        http="httptools",
+        http=BoundedHttp,
+        limit_concurrency=MAX_CONNECTIONS,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -25,7 +25,7 @@ from sanderling.edge.engines import sandbox
 from sanderling.edge.engines.create_options import CreateOptions
 from sanderling.edge.engines.logfile import BoundedLog, tail
 from sanderling.edge.engines.port import Container, ContainerSpec, HeldImage, State
-from sanderling.edge.engines.processes import find_module_process
+from sanderling.edge.engines.processes import find_module_process, kill_leftovers, kill_sandbox
 from sanderling.edge.engines.stage import Stage
 from sanderling.edge.layout import Layout
 from sanderling.edge.rootfs import build_rootfs
@@ -34,6 +34,7 @@ from sanderling.errors import Invalid, NotFound, Unavailable
 from sanderling.oci import Digest, ImageConfig
 
 _log = logging.getLogger(__name__)
+_KILL_S = 10.0
 
 
 @dataclass(slots=True)
@@ -56,7 +57,10 @@ class BubblewrapEngine:
     def __init__(self, layout: Layout, bwrap: Path, hosts: str, changed: Callable[[], None]) -> None:
         """Keep containers below *layout*; *hosts* are lines for /etc/hosts; call *changed* when a module exits."""
         self._layout = layout
-        self._stage = Stage(bwrap, layout.folder("volumes"), hosts)
+        self._stage = Stage(bwrap, layout.root, hosts)
+        left = kill_leftovers(layout.root)
+        if left:
+            _log.warning("%d processes that an earlier runtime had left are killed", left)
         self._changed = changed
         self._runs: dict[str, _Run] = {}
         self._loading = asyncio.Lock()
@@ -147,7 +151,7 @@ class BubblewrapEngine:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=prepared.fds,
-                env={},
+                env=self._stage.environ,
             )
         except OSError as e:
             raise Unavailable(f"module {name!r}: bubblewrap cannot be started: {e.strerror}") from e
@@ -180,17 +184,15 @@ class BubblewrapEngine:
         if run is None or run.exited_at is not None or run.watcher is None:
             return
         pid = await asyncio.to_thread(find_module_process, run.process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            if pid is not None:
-                os.kill(pid, self._stop_signal(name))
-            else:
-                run.process.kill()
-        done, _ = await asyncio.wait({run.watcher}, timeout=timeout_s)
-        if not done:
-            _log.warning("module %r did not stop within %g s and is killed", name, timeout_s)
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                run.process.kill()
-            await asyncio.wait({run.watcher})
+                os.kill(pid, self._stop_signal(name))
+            if await _ended(run.watcher, timeout_s):
+                return
+            _log.warning("module %r did not stop within %g s and is killed", name, timeout_s)
+        await asyncio.to_thread(kill_sandbox, run.process.pid)
+        if not await _ended(run.watcher, _KILL_S):
+            raise Unavailable(f"module {name!r} does not end although it was killed; is its disk or device hanging?")
 
     def _stop_signal(self, name: str) -> signal.Signals:
         text = ImageConfig.parse(self._record(name)["config"].encode()).stop_signal
@@ -224,7 +226,12 @@ class BubblewrapEngine:
 
     async def close(self) -> None:
         """Stop all modules at once."""
-        await asyncio.gather(*(self.stop(name) for name in list(self._runs)))
+        names = list(self._runs)
+        for name, result in zip(
+            names, await asyncio.gather(*(self.stop(n) for n in names), return_exceptions=True), strict=True
+        ):
+            if isinstance(result, BaseException):
+                _log.error("module %r could not be stopped: %s", name, result)
 
     def _rootfs(self, config: ImageConfig) -> Path:
         return self._layout.folder("rootfs") / config.digest.hex
@@ -241,6 +248,11 @@ class BubblewrapEngine:
         if not isinstance(record, dict):
             raise NotFound(f"module {name!r} has no container")
         return record
+
+
+async def _ended(watcher: asyncio.Task[None], timeout_s: float) -> bool:
+    done, _ = await asyncio.wait({watcher}, timeout=timeout_s)
+    return bool(done)
 
 
 def _is_shared(folder: Path) -> bool:

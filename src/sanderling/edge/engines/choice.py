@@ -27,12 +27,12 @@ def find_bwrap() -> Path | None:
         return Path(found) if found else None
 
 
-async def check_bwrap(bwrap: Path, volumes: Path) -> None:
+async def check_bwrap(bwrap: Path, data: Path) -> None:
     """Raise `Unavailable`, with the way out, when this machine does not let bubblewrap make a sandbox."""
     try:
         async with asyncio.timeout(20):
             process = await asyncio.create_subprocess_exec(
-                *Stage(bwrap, volumes, "").probe(),
+                *Stage(bwrap, data, "").probe(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -60,5 +60,5 @@ async def choose_engine(name: EngineName, layout: Layout, hosts: str, changed: C
             "no engine can run modules here: Docker's API does not answer and bubblewrap is not installed; "
             "install `sanderling[edge]` (it has bubblewrap), or Docker"
         )
-    await check_bwrap(bwrap, layout.folder("volumes"))
+    await check_bwrap(bwrap, layout.root)
     return BubblewrapEngine(layout, bwrap, hosts, changed)

@@ -10,7 +10,8 @@ A program of its own (`python -I -S launcher.py`), used only when the runtime is
 4. execute bubblewrap, which stays our parent's direct child: --die-with-parent holds.
 
 Standard library only, no import of ours: it runs isolated. The first argument is JSON:
-`{"uid": n, "gid": n, "stage": folder, "binds": [[source, name], ...], "argv": [...]}`.
+`{"uid": n, "gid": n, "stage": folder, "binds": [[source, name], ...], "argv": [...],
+"environ": {...}}`; the environment is bubblewrap's own, not the module's.
 """
 
 import ctypes
@@ -63,7 +64,7 @@ def main() -> None:
     os.setresgid(order["gid"], order["gid"], order["gid"])
     os.setresuid(order["uid"], order["uid"], order["uid"])
     os.chdir("/")
-    os.execve(order["argv"][0], order["argv"], {})
+    os.execve(order["argv"][0], order["argv"], order["environ"])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,18 @@
-"""Finds a module's process below its sandbox, from /proc.
+"""Finds and ends the processes of a sandbox, from /proc.
 
-bwrap (watches) ── init of the namespace (also bwrap) ── the module
+    bwrap (watches) ── init of the namespace (also bwrap) ── the module
+
+While bwrap sets a sandbox up there is a moment in which its first process does
+not die with it yet. So a sandbox is ended from below, and a runtime that was
+killed in that moment leaves processes that the next one finds by their mark.
 """
 
 import contextlib
+import os
+import signal
 from pathlib import Path
+
+MARK = "SANDERLING_DATA"
 
 
 def children(pid: int) -> list[int]:
@@ -22,6 +30,32 @@ def find_module_process(bwrap_pid: int) -> int | None:
         for module in children(init):
             return module
     return None
+
+
+def kill_sandbox(bwrap_pid: int) -> None:
+    """Kill all of a sandbox, at whatever point of its life it is."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(bwrap_pid, signal.SIGSTOP)  # it cannot make another process behind our back
+        for init in children(bwrap_pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(init, signal.SIGKILL)
+        os.kill(bwrap_pid, signal.SIGKILL)
+
+
+def kill_leftovers(data: Path) -> int:
+    """Kill sandboxes that an earlier runtime of the folder *data* has left; return how many processes that were.
+
+    Call it with the folder's lock held: then no other runtime has any.
+    """
+    mark = f"{MARK}={data}".encode()
+    killed = 0
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    killed += 1
+    return killed
 
 
 def _parent(folder: Path) -> int | None:

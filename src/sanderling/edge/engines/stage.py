@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sanderling.edge.disk import private_folder
 from sanderling.edge.engines import sandbox
 from sanderling.edge.engines.create_options import CreateOptions
+from sanderling.edge.engines.processes import MARK
 from sanderling.edge.rootfs import ensure_mount_point
 from sanderling.errors import Invalid, NotFound
 from sanderling.oci import ImageConfig
@@ -48,11 +50,15 @@ class Prepared:
 
 
 class Stage:
-    """Prepares starts with the program *bwrap*; named volumes live in *volumes*, *hosts* go to /etc/hosts."""
+    """Prepares starts with the program *bwrap* for the runtime of the folder *data*; *hosts* go to /etc/hosts.
 
-    def __init__(self, bwrap: Path, volumes: Path, hosts: str) -> None:
+    `environ` is bubblewrap's own environment.
+    """
+
+    def __init__(self, bwrap: Path, data: Path, hosts: str) -> None:
         self._bwrap = bwrap
-        self._volumes = volumes
+        self._volumes = private_folder(data / "volumes")
+        self.environ = {MARK: str(data)}
         self._hosts = hosts
         self._is_root = os.geteuid() == 0
 
@@ -121,6 +127,7 @@ class Stage:
             "stage": _STAGE,
             "binds": [*staged, [str(site), "site"]],
             "argv": [f"{_STAGE}/site/{self._bwrap.relative_to(site)}", *rest],
+            "environ": self.environ,
         }
         return [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(order)]
 

@@ -63,18 +63,19 @@ class EdgeHub:
         kept = find_json(self._desired_file)
         if isinstance(kept, dict):
             self._apply(kept)
+        try:
+            server = await asyncio.start_server(self._serve, host, port, ssl=tls, limit=65536, start_serving=False)
+        except OSError as e:
+            await self.store.close()
+            raise Unavailable(
+                f"the edge hub cannot listen on {host}:{port}: {e.strerror or e}; "
+                "choose another with --gateway-port or --gateway-host"
+            ) from e
         async with asyncio.TaskGroup() as group:
             self._twins = ModuleTwins(
                 self.store, self._connections, group, lambda module, hook: self._make_link(module, on_desired=hook)
             )
-            try:
-                server = await asyncio.start_server(self._serve, host, port, ssl=tls, limit=65536)
-            except OSError as e:
-                await self.store.close()
-                raise Unavailable(
-                    f"the edge hub cannot listen on {host}:{port}: {e.strerror or e}; "
-                    "choose another with --gateway-port or --gateway-host"
-                ) from e
+            await server.start_serving()
             tasks = [group.create_task(self._link.run()), group.create_task(self._house_keep())]
             try:
                 yield int(server.sockets[0].getsockname()[1])

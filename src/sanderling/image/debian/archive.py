@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pysequoia import Cert
+
 from sanderling.errors import Invalid, NotFound, Unavailable
 from sanderling.image.debian.mirrors import SUITE, Mirrors
 from sanderling.image.debian.packages import Package, PackageIndex
@@ -63,11 +65,18 @@ class DebianArchive:
     """Debian bookworm at *mirrors*, with locks and packages kept below *cache*."""
 
     def __init__(
-        self, cache: Path, downloads: Downloads, mirrors: Mirrors, log: Log, now: Callable[[], datetime] | None = None
+        self,
+        cache: Path,
+        downloads: Downloads,
+        mirrors: Mirrors,
+        log: Log,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        certs: Callable[[bool], list[Cert]] = certificates,
     ) -> None:
         self._folder = cache / "base"
         self._downloads, self._mirrors, self._log = downloads, mirrors, log
-        self._now = now or (lambda: datetime.now(UTC))
+        self._now, self._certs = now, certs
 
     def lock(self, architecture: str) -> BaseLock:
         """The packages to use for *architecture* (Debian's word: amd64, arm64).
@@ -129,7 +138,7 @@ class DebianArchive:
     def _release(self, suite: str, archive: str, before: datetime | None) -> Release:
         url = f"{self._mirrors.root(archive)}/dists/{suite}/InRelease"
         raw = self._downloads.read(url, name=f"Debian {suite} InRelease", limit=MAX_RELEASE_BYTES)
-        certs = certificates(security=archive == "security")
+        certs = self._certs(archive == "security")
         return verify_release(raw, suite=suite, certs=certs, now=self._now(), not_before=before)
 
     def _index(self, release: Release, archive: str, architecture: str) -> bytes:

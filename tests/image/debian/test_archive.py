@@ -1,0 +1,133 @@
+"""Choosing packages, over a signed archive of our own behind a real HTTP server."""
+
+import hashlib
+import lzma
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pysequoia import SignatureMode, Tsk, sign
+
+from sanderling.blobs import FileBlobs
+from sanderling.errors import Unavailable
+from sanderling.image import Event, Log
+from sanderling.image.debian.archive import SUITES, WANTED, DebianArchive
+from sanderling.image.debian.mirrors import Mirrors
+from sanderling.image.debian.release import ReleaseRefused
+from sanderling.image.downloads import Downloads, WrongContent
+from tests.image.servers import FileServer, serving
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MakeArchive = Callable[..., DebianArchive]
+
+
+@pytest.fixture(scope="module")
+def key() -> Tsk:
+    return Tsk.generate("Archive <archive@example.org>")
+
+
+def packages(version: str) -> bytes:
+    stanzas = []
+    for name in WANTED:
+        content = f"{name} {version}".encode()
+        sha256 = hashlib.sha256(content).hexdigest()
+        stanzas.append(
+            f"Package: {name}\nVersion: {version}\nFilename: pool/{name}_{version}.deb\n"
+            f"SHA256: {sha256}\nSize: {len(content)}\n"
+        )
+    return "\n".join(stanzas).encode()
+
+
+def publish(server: FileServer, key: Tsk, *, main: str, security: str, date: datetime = NOW) -> None:
+    """Put suites with these versions of every package on the server."""
+    for suite, archive in SUITES:
+        version = security if archive == "security" else main
+        index = lzma.compress(packages(version))
+        sha256 = hashlib.sha256(index).hexdigest()
+        text = (
+            f"Codename: {suite}\nDate: {date:%a, %d %b %Y %H:%M:%S} UTC\nAcquire-By-Hash: yes\n"
+            f"SHA256:\n {sha256} {len(index)} main/binary-amd64/Packages.xz\n"
+        )
+        root = f"/{archive}/dists/{suite}"
+        server.files[f"{root}/InRelease"] = sign(key.signer(), text.encode(), mode=SignatureMode.CLEAR)
+        server.files[f"{root}/main/binary-amd64/by-hash/SHA256/{sha256}"] = index
+        for name in WANTED:
+            server.files[f"/{archive}/pool/{name}_{version}.deb"] = f"{name} {version}".encode()
+
+
+@pytest.fixture
+def archive_at(tmp_path: Path, log: Log, key: Tsk) -> Callable[..., object]:
+    @contextmanager
+    def at(host: str, now: datetime = NOW) -> Iterator[DebianArchive]:
+        mirrors = Mirrors(f"http://{host}/main", f"http://{host}/security")
+        with closing(Downloads(FileBlobs(tmp_path / "downloads"), log, attempts=2, first_pause_s=0.01)) as downloads:
+            yield DebianArchive(
+                tmp_path, downloads, mirrors, log, now=lambda: now, certs=lambda _: [key.extract_certificate()]
+            )
+
+    return at
+
+
+def test_the_newest_versions_are_chosen_and_fetched_from_their_archive(archive_at: MakeArchive, key: Tsk) -> None:
+    server = FileServer({})
+    publish(server, key, main="1.0", security="1.1")
+    with serving(server.handler()) as host, archive_at(host) as archive:
+        lock = archive.lock("amd64")
+        files = archive.fetch(lock)
+    assert {package.version for package in lock.packages} == {"1.1"}
+    assert files["libc6"].read_bytes() == b"libc6 1.1"
+
+
+def test_a_choice_serves_for_a_day_without_a_network(archive_at: MakeArchive, key: Tsk) -> None:
+    server = FileServer({})
+    publish(server, key, main="1.0", security="1.1")
+    with serving(server.handler()) as host, archive_at(host) as archive:
+        first = archive.lock("amd64")
+        archive.fetch(first)
+    with archive_at("127.0.0.1:9", NOW + timedelta(hours=23)) as archive:
+        assert archive.lock("amd64") == first
+        assert archive.fetch(first)["libc6"].exists()
+
+
+def test_an_older_choice_serves_when_no_mirror_answers_and_the_log_says_so(
+    archive_at: MakeArchive, key: Tsk, events: list[Event]
+) -> None:
+    server = FileServer({})
+    publish(server, key, main="1.0", security="1.1")
+    with serving(server.handler()) as host, archive_at(host) as archive:
+        first = archive.lock("amd64")
+    with archive_at("127.0.0.1:9", NOW + timedelta(days=9)) as archive:
+        assert archive.lock("amd64").identity() == first.identity()
+    assert "chosen at 2026-11-22" in [event.text for event in events if event.level == "warning"][-1]
+
+
+def test_a_newer_archive_is_used_after_a_day_and_an_older_one_never(archive_at: MakeArchive, key: Tsk) -> None:
+    server = FileServer({})
+    publish(server, key, main="1.0", security="1.1")
+    with serving(server.handler()) as host:
+        with archive_at(host) as archive:
+            archive.lock("amd64")
+        publish(server, key, main="1.0", security="1.2", date=NOW + timedelta(days=1))
+        with archive_at(host, NOW + timedelta(days=2)) as archive:
+            assert {package.version for package in archive.lock("amd64").packages} == {"1.2"}
+        publish(server, key, main="1.0", security="1.1", date=NOW)
+        with archive_at(host, NOW + timedelta(days=4)) as archive:
+            with pytest.raises(ReleaseRefused, match="older than one seen before"):
+                archive.lock("amd64")
+
+
+def test_without_a_mirror_and_without_an_older_choice_it_is_unavailable(archive_at: MakeArchive) -> None:
+    with archive_at("127.0.0.1:9") as archive, pytest.raises(Unavailable, match="could not be fetched"):
+        archive.lock("amd64")
+
+
+def test_an_index_that_is_not_the_promised_one_is_refused(archive_at: MakeArchive, key: Tsk) -> None:
+    server = FileServer({})
+    publish(server, key, main="1.0", security="1.1")
+    for path in [path for path in server.files if "by-hash" in path]:
+        server.files[path] = bytes(len(server.files[path]))
+    with serving(server.handler()) as host, archive_at(host) as archive:
+        with pytest.raises(WrongContent):
+            archive.lock("amd64")
