@@ -1,6 +1,7 @@
 """Command lines as a user types them, some in a terminal of their own."""
 
 import shlex
+import signal
 import socket
 import subprocess
 import time
@@ -24,9 +25,9 @@ def beside(line: str, folder: Path, env: dict[str, str], log: Path) -> Iterator[
     try:
         yield process
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # Ctrl-C
         try:
-            assert process.wait(20) == 0, log.read_text()
+            assert process.wait(20) == 0, f"{line}: {process.returncode}\n{log.read_text()}"
         finally:
             process.kill()
             process.wait()
