@@ -5,6 +5,7 @@ user sees. The passwords and the sign-in link of that run are replaced: the serv
 is gone, but a picture is no place for secrets.
 """
 
+import io
 import os
 import pty
 import re
@@ -20,11 +21,16 @@ IMAGES = Path(__file__).with_name("images")
 # Without the style sheet's fonts from elsewhere: a page of ours loads nothing from other hosts.
 FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
-.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
+.{unique_id}-matrix {{
+  font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: {char_height}px; line-height: {line_height}px;
+}}
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: system-ui, sans-serif; }}
 {styles}
 </style>
-<defs><clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>{lines}</defs>
+<defs><clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>{lines}</defs>
 {chrome}
 <g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
 {backgrounds}
@@ -74,7 +80,7 @@ def without_secrets(text: str) -> str:
 
 def main() -> None:
     text = Text.from_ansi(without_secrets(settled(record().decode(errors="replace"))))
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(text)
     IMAGES.joinpath("demo.txt").write_text("\n".join(line.rstrip() for line in text.plain.splitlines()) + "\n")
     console.save_svg(str(IMAGES / "demo.svg"), title="scripts/demo", code_format=FORMAT)
