@@ -2,14 +2,11 @@
 
 import asyncio
 import gzip
-import os
-import shutil
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.dockerd import running_dockerd
 from tests.edge.cloud import Cloud, module, until
 from tests.edge.test_runtime import device, until_running
 from tests.edge.worlds import BUSYBOX, MadeImage, file, make_image, tar, tiny_image
@@ -22,8 +19,6 @@ from sanderling.errors import Conflict, Invalid, NotFound, Unavailable
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.docker,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-    pytest.mark.skipif(shutil.which("dockerd") is None, reason="needs dockerd: apt-get install docker.io"),
     pytest.mark.skipif(BUSYBOX is None, reason="needs busybox: apt-get install busybox-static"),
 ]
 # The daemon below has no network of its own, so that it leaves nothing in the host's.
@@ -31,24 +26,11 @@ HOST_NETWORK = {"HostConfig": {"NetworkMode": "host"}}
 
 
 @pytest.fixture(scope="module")
-def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("dockerd")
-    socket = f"unix://{folder}/docker.sock"
-    command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", socket]
-    command += ["--pidfile", f"{folder}/docker.pid", "--bridge=none", "--iptables=false", "--ip6tables=false"]
-    command += ["--host-gateway-ip", "127.0.0.1"]
-    with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 40
-        while not (folder / "docker.sock").exists() or b"API listen" not in (folder / "log").read_bytes():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                pytest.skip("dockerd does not start here: " + (folder / "log").read_text()[-300:])
-            time.sleep(0.2)
-        yield socket
-    finally:
-        daemon.terminate()
-        daemon.wait(40)
+def dockerd() -> Iterator[str]:
+    with running_dockerd(
+        "--bridge=none", "--iptables=false", "--ip6tables=false", "--host-gateway-ip", "127.0.0.1"
+    ) as address:
+        yield address
 
 
 @pytest.fixture

@@ -31,12 +31,14 @@ from sanderling.edge.plan import (
     plan,
 )
 from sanderling.edge.pull import Progress, Puller, explain
+from sanderling.edge.readiness import Readiness
 from sanderling.edge.report import Trouble, module_report
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.iot import ModuleSpec
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 5.0
+_EVERY_WHILE_STARTING_S = 0.5
 
 Json = dict[str, Any]
 
@@ -79,6 +81,8 @@ class Reconciler:
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
         self._notes: dict[str, tuple[float, str]] = {}
+        self._readiness = Readiness()
+        self._ready: dict[str, bool] = {}
         self._generation = self._tidied = -1
 
     def wake(self) -> None:
@@ -96,7 +100,7 @@ class Reconciler:
                     _log.warning("this turn failed and is repeated: %s", e)
                     self._report({}, {"code": 500, "description": e.message})
                 try:
-                    async with asyncio.timeout(_EVERY_S):
+                    async with asyncio.timeout(_EVERY_S if all(self._ready.values()) else _EVERY_WHILE_STARTING_S):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
@@ -126,6 +130,7 @@ class Reconciler:
             actual = await self._engine.containers()
             self._wake.set()
         await self._note_exits(actual)
+        self._ready = await self._readiness.look(config.modules, actual, held)
         self._send_report(actual)
         if not steps and not self._pulls and not self._troubles and self._tidied != self._generation:
             self._tidied = self._generation
@@ -274,7 +279,8 @@ class Reconciler:
             if name not in actual and spec.image in self._pulls:
                 note = f"pulling {spec.image}"
             restarts = self._restarts.get(name, Restarts())
-            modules[name] = module_report(spec, actual.get(name), restarts, self._troubles.get(name), note)
+            trouble, is_ready = self._troubles.get(name), self._ready.get(name)
+            modules[name] = module_report(spec, actual.get(name), restarts, trouble, note, is_ready=is_ready)
         self._report(modules, self._status(modules))
 
     def _status(self, modules: Mapping[str, Json]) -> Json:
