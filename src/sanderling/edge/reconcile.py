@@ -115,7 +115,7 @@ class Reconciler:
             self._generation = self._desired.generation
             self._troubles.clear()
         actual = await self._engine.containers()
-        held = await asyncio.to_thread(self._held, [spec.image for spec in config.modules.values()])
+        held = await self._creatable({spec.image for spec in config.modules.values()})
         now = self._clock()
         for name in config.modules:
             self._restarts[name] = self._restarts.get(name, Restarts()).settled(actual.get(name), now)
@@ -136,9 +136,14 @@ class Reconciler:
             self._tidied = self._generation
             await self._tidy([spec.image for spec in config.modules.values()], actual)
 
-    def _held(self, images: Sequence[str]) -> dict[str, HeldImage]:
-        found = {image: self._content.find_image(image) for image in set(images)}
-        return {image: held for image, held in found.items() if held is not None}
+    async def _creatable(self, images: set[str]) -> dict[str, HeldImage]:
+        """Return the images that can be created from: fetched, verified, and laid out by the engine."""
+        found = {}
+        for image in images - self._pulls.keys():
+            held = await asyncio.to_thread(self._content.find_image, image)
+            if held is not None and await self._engine.has(held):
+                found[image] = held
+        return found
 
     async def _run_steps(
         self, steps: Sequence[Step], modules: Mapping[str, ModuleSpec], held: Mapping[str, HeldImage]
@@ -182,8 +187,6 @@ class Reconciler:
             case Start(is_restart=is_restart):
                 assert spec is not None
                 await self._surroundings.prepare(name)
-                if spec.image in held:
-                    await self._engine.load(held[spec.image])
                 restarts = self._restarts.get(name, Restarts())
                 if is_restart:
                     restarts = replace(restarts, count=restarts.count + 1, last_restart_at=self._clock())
@@ -200,7 +203,6 @@ class Reconciler:
 
     async def _create(self, spec: ModuleSpec, image: HeldImage) -> None:
         ours, workload = await self._surroundings.prepare(spec.name)
-        await self._engine.load(image)
         await self._engine.create(
             ContainerSpec(
                 name=spec.name,

@@ -40,18 +40,23 @@ class DockerEngine:
 
     async def load(self, image: HeldImage) -> None:
         """Load *image* unless Docker has it; Docker verifies each layer's diffID."""
-        local = _local_name(image.config)
-        try:
-            await self._api.get(f"/images/{local}/json")
+        if await self.has(image):
             return
-        except NotFound:
-            pass
+        local = _local_name(image.config)
         reference = Reference.parse(image.reference)
         tags = [local] if reference.digest is not None else [local, str(reference)]
         answer = await self._api.upload("/images/load", docker_archive(image, tags), quiet="1")
         for line in answer.splitlines():
             if b"errorDetail" in line:
                 raise Invalid(f"image {image.reference} is refused by Docker: {_error_in(line)}")
+
+    async def has(self, image: HeldImage) -> bool:
+        """Say whether Docker has the image under our name."""
+        try:
+            await self._api.get(f"/images/{_local_name(image.config)}/json")
+        except NotFound:
+            return False
+        return True
 
     async def containers(self) -> dict[str, Container]:
         """Return this device's containers."""

@@ -84,6 +84,10 @@ class ContainerEngine(Protocol):
         """Make *image* ready to be created from; idempotent. Raises `Invalid` for a broken image."""
         ...
 
+    async def has(self, image: HeldImage) -> bool:
+        """Say whether *image* is ready to be created from: cheap, every turn asks."""
+        ...
+
     async def containers(self) -> dict[str, Container]:
         """Return what is there, by the module's name."""
         ...
