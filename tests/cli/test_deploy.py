@@ -85,3 +85,11 @@ def test_a_device_without_the_edge_runtime_cannot_run_modules(up: Any, project: 
     done = up.cli("deploy", "--device", name, "--image", "a/b:1", "--no-wait", cwd=project)
     assert done.returncode == 2
     assert "has no edge runtime" in done.stderr
+
+
+def test_a_plan_says_which_modules_it_ends(up: Any, project: Path, device: str) -> None:
+    for image in ("registry.example/first:1", "registry.example/second:1"):
+        done = up.cli("deploy", "--device", device, "--image", image, "--no-wait", cwd=project)
+        assert done.returncode == 0, done.stderr
+    assert "removes module first (registry.example/first:1)" in done.stdout
+    assert [module["name"] for module in modules(up, project, device)] == ["second"]

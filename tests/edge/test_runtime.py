@@ -23,8 +23,7 @@ async def device(cloud: Cloud, folder: Path, connection: str, **more: Any) -> As
         connection_string=connection,
         data=folder,
         ca=cloud.ca,
-        engine="bubblewrap",
-        **{"gateway_port": 0, **more},
+        **{"engine": "bubblewrap", "gateway_port": 0, **more},
     )
     ready: asyncio.Future[Device] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(run(settings, ready=ready.set_result))

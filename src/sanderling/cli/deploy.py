@@ -44,7 +44,8 @@ def deploy(
 ) -> None:
     """Put an image on a device and see it run.
 
-    The image becomes a module; with --manifest, a deployment manifest is applied as it is.
+    The image becomes a module, and the device's other modules end: a deployment is the whole of
+    what a device runs. For several modules, write a manifest; --manifest applies it as it is.
     """
     out = Output(json_)
     if (image is None) == (manifest is None):
@@ -57,9 +58,11 @@ def deploy(
     if manifest is not None:
         plan = Deployment.from_manifest(manifest)
         out.step(f"Plan for {device}: {manifest} with {', '.join(sorted(modules_of(plan.manifest))) or 'no modules'}")
+        _show_removals(out, target, plan)
     else:
         plan = _plan(workspace, image or "", module, port, input_from or [], route or [])
         _show_plan(out, device, plan)
+        _show_removals(out, target, plan)
     plan.apply(target)
     out.step(f"The hub has it; {device} {'is connected' if target.is_connected else 'is not connected'}")
     states: Sequence[ModuleState] = ()
@@ -93,7 +96,14 @@ def _show_plan(out: Output, device: str, plan: Deployment) -> None:
     )
 
 
+def _show_removals(out: Output, target: Device, plan: Deployment | ManifestDeployment) -> None:
+    """A deployment is the whole of what a device runs: say what it ends."""
+    for state in target.modules():
+        if state.desired_status and not state.is_system and state.name not in modules_of(plan.manifest):
+            out.line(f"    removes module {state.name} ({state.image}): it is not in this deployment")
+
+
 def _show_states(out: Output, states: Sequence[ModuleState]) -> None:
     for state in states:
-        because = f": {state.description}" if state.description else ""
+        because = f": {state.description}" if state.description not in ("", state.status) else ""
         out.line(f"    {state.name}: {state.status or 'waiting for the device'}{because}")

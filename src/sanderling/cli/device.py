@@ -139,7 +139,7 @@ def module_rows(states: Sequence[ModuleState]) -> list[tuple[object, ...]]:
             state.image,
             state.restart_count,
             age_text(state.started_time),
-            state.description,
+            state.description if state.description != state.status else "",
         )
         for state in states
     ]

@@ -61,7 +61,10 @@ class Layout:
 
     def folder(self, *names: str) -> Path:
         """Return the folder below the root, made if need be."""
-        return private_folder(self.root.joinpath(*names))
+        folder = self.root
+        for name in names:
+            folder = private_folder(folder / name)
+        return folder
 
     @property
     def gateway_ca(self) -> Path:
