@@ -40,7 +40,7 @@ def start_device(scene: Scene, workspace: Workspace) -> OnDevice:
         "device",
         [
             *("edge", "run", "--ca", str(folders.ca), "--data", str(folders.device)),
-            *("--gateway-port", str(ports.gateway)),
+            *("--gateway-port", str(ports.gateway), "--stop-modules"),
         ],
         given=secret,
     )
