@@ -208,6 +208,7 @@ async def test_a_module_is_restarted_while_a_pull_hangs(cloud: Cloud, tmp_path: 
     async with device(cloud, tmp_path / "edge", connection):
         log = tmp_path / "edge/containers/m/log"
         await until(lambda: log.exists() and b"started" in log.read_bytes(), "it has run")
+        await asyncio.sleep(6)  # it has exited, and is due in some five seconds; a pull gives up after ten
         cloud.deploy({"m": module(reference), "slow": module(f"127.0.0.1:{port}/demo/none:1")})
         await until(
             lambda: "pulling" in cloud.reported().get("modules", {}).get("slow", {}).get("statusDescription", ""),
@@ -215,6 +216,9 @@ async def test_a_module_is_restarted_while_a_pull_hangs(cloud: Cloud, tmp_path: 
         )
         await until(lambda: log.read_bytes().count(b"started") >= 2, "it is started again", 20)
         assert "pulling" in cloud.reported()["modules"]["slow"]["statusDescription"]
+        await until(
+            lambda: "cannot be reached" in cloud.reported()["modules"]["slow"]["statusDescription"], "the pull gives up"
+        )
     silent.close()
 
 
