@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.dockerd import running_dockerd
-from tests.journey.conftest import SANDERLING, Told
+from tests.journey.conftest import SANDERLING, Told, run_demo
 from tests.journey.terminal import beside, free_ports, run, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -47,3 +47,11 @@ def test_the_same_module_runs_in_docker(told: Told, docker: str, tmp_path: Path)
         until("module 'digits' is connected", log, edge_process)
     # The runtime has ended; Docker keeps the module, as IoT Edge does.
     assert "digits" in run("docker ps --format '{{.Names}}'", tmp_path, env)
+
+
+def test_the_demo_takes_docker_where_it_answers_and_leaves_nothing_running(told: Told, docker: str) -> None:
+    again = run_demo(told.data, DOCKER_HOST=docker)
+    assert again.code == 0, again.output[-6000:]
+    env = {**os.environ, "DOCKER_HOST": docker}
+    assert "digits" in run("docker ps --all --format '{{.Names}}'", told.data, env)
+    assert run("docker ps --quiet", told.data, env) == ""

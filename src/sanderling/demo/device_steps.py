@@ -10,9 +10,10 @@ from sanderling.demo.sensor import Identity
 from sanderling.errors import NotFound
 from sanderling.iot import ConnectionString
 from sanderling.sdk.deployment import Deployment
-from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.device import Device
 from sanderling.sdk.image import Image
 from sanderling.sdk.registry import Credentials
+from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
 DEVICE = "demo-device"
@@ -40,7 +41,7 @@ def start_device(scene: Scene, workspace: Workspace) -> OnDevice:
         "device",
         [
             *("edge", "run", "--ca", str(folders.ca), "--data", str(folders.device)),
-            *("--gateway-port", str(ports.gateway)),
+            *("--gateway-port", str(ports.gateway), "--stop-modules"),
         ],
         given=secret,
     )

@@ -66,6 +66,23 @@ async def run(settings: EdgeSettings, *, ready: Callable[["Device"], None] = lam
                 _log.info("stopping")
 
 
+async def _stop_all(engine: ContainerEngine) -> None:
+    """Stop every module, all at once. One that cannot be stopped is logged; the runtime ends all the same."""
+
+    async def stop(name: str) -> None:
+        try:
+            await engine.stop(name)
+        except SanderlingError as e:
+            _log.warning("module %r is not stopped: %s", name, e)
+
+    try:
+        names = list(await engine.containers())
+    except SanderlingError as e:
+        _log.warning("the modules are not stopped: %s", e)
+        return
+    await asyncio.gather(*(stop(name) for name in names))
+
+
 @contextlib.contextmanager
 def _signals(stopping: asyncio.Event) -> Any:
     loop = asyncio.get_running_loop()
@@ -147,6 +164,8 @@ class Device:
                     for task in tasks:
                         task.cancel()
             # Modules stop while the edge hub still takes their last messages.
+            if settings.stop_modules:
+                await _stop_all(engine)
             await engine.close()
 
     def _link(self, module_id: str, **hooks: Any) -> HubLink:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from sanderling.errors import Invalid
@@ -26,6 +26,7 @@ from sanderling.hub.errors import (
 from sanderling.iot.identity import SYSTEM_MODULES, check_id
 
 _KEY_BYTES = 32
+MAX_MODULES = 100  # of a device: it makes its own, and a stolen one would make them without end
 _TABLE = tables.identities.c
 
 
@@ -102,6 +103,8 @@ class Identities:
             check_id("module", module_id)
             if find_in(db, device_id) is None:
                 raise DeviceNotFound(device_id)
+            if _count_modules(db, device_id) >= MAX_MODULES:
+                raise Invalid(f"device {device_id!r} has {MAX_MODULES} modules; delete one first")
         if find_in(db, device_id, module_id) is not None:
             if module_id is None:
                 raise DeviceAlreadyExists(device_id)
@@ -164,11 +167,17 @@ class Identities:
         return len(flags), sum(flags)
 
     def note_connection(self, device_id: str, module_id: str | None) -> None:
-        """Remember that the identity has connected or gone just now. Nothing happens when it was deleted."""
+        """Remember that the identity has connected or gone just now. Nothing happens when it was deleted.
+
+        An edge device itself never connects: its edge runtime's modules speak for it.
+        """
         now = self._clock()
         values = {"connection_updated_at": now, "last_activity_at": now}
+        noted = _is(device_id, module_id)
+        if module_id in SYSTEM_MODULES:
+            noted = or_(noted, _is(device_id, None))
         with self._engine.begin() as db:
-            db.execute(update(tables.identities).where(_is(device_id, module_id)).values(values))
+            db.execute(update(tables.identities).where(noted).values(values))
 
     def _ensure_system_modules(self, db: Connection, device_id: str) -> None:
         for module_id in SYSTEM_MODULES:
@@ -214,6 +223,11 @@ def get_in(db: Connection, device_id: str, module_id: str | None = None) -> Iden
     if module_id is None or find_in(db, device_id) is None:
         raise DeviceNotFound(device_id)
     raise ModuleNotFound(device_id, module_id)
+
+
+def _count_modules(db: Connection, device_id: str) -> int:
+    query = select(func.count()).where(_TABLE.device_id == device_id, _TABLE.module_id != "")
+    return int(db.execute(query).scalar_one())
 
 
 def _is(device_id: str, module_id: str | None) -> ColumnElement[bool]:
