@@ -74,6 +74,7 @@ async def test_a_restart_without_the_server_brings_all_back(cloud: Cloud, tmp_pa
         await until(lambda: log.read_bytes().count(b"started") == before + 1, "the module runs again, offline")
 
 
+@pytest.mark.slow
 async def test_the_old_module_runs_on_until_the_new_image_is_whole(cloud: Cloud, tmp_path: Path) -> None:
     connection = cloud.create_device()
     first = cloud.push(tiny_image("echo one; sleep 300"), tag="1")
@@ -122,6 +123,7 @@ async def test_a_wrong_password_is_reported_and_mended_by_a_new_deployment(cloud
         await until_running(cloud)
 
 
+@pytest.mark.slow
 async def test_a_module_that_fails_is_reported_with_its_last_words_and_started_again(
     cloud: Cloud, tmp_path: Path
 ) -> None:
@@ -198,6 +200,7 @@ async def test_settings_that_cannot_be_are_refused_at_once(cloud: Cloud, tmp_pat
                 pass
 
 
+@pytest.mark.slow
 async def test_a_module_is_restarted_while_a_pull_hangs(cloud: Cloud, tmp_path: Path) -> None:
     """A registry that takes the connection and says nothing must not hold up what runs."""
     silent = socket.create_server(("127.0.0.1", 0))
