@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sanderling.cli import main
+
+# A slow machine is no fault of the code: no test may depend on how long it takes.
+settings.register_profile("sanderling", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sanderling")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from azure.iot.device.aio import IoTHubModuleClient
 from tests.edge.cloud import Cloud, until
 from tests.edge.module_client import ModuleClient
 from tests.edge.test_runtime import device
+from tests.loopback import own_address
 
 from sanderling.iot import topics
 
@@ -201,7 +202,7 @@ async def test_a_full_store_makes_the_sender_wait_and_drops_nothing(cloud: Cloud
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the azure client itself
 async def test_an_unmodified_azure_module_client_sends_receives_and_uses_its_twin(cloud: Cloud, tmp_path: Path) -> None:
-    address = "127.0.0.6"
+    address = own_address()
     with socket.socket() as probe:
         try:
             probe.bind((address, 8883))

@@ -17,8 +17,9 @@ from starlette.applications import Starlette
 
 from sanderling.hub import ALL_RIGHTS, Hub
 from tests.hub.world import Authority, HubInThread, eventually, make_engine
+from tests.loopback import own_address
 
-ADDRESS = "127.0.0.5"
+ADDRESS = own_address()
 PORT = 8883  # the client knows no other
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scoring.serving import ScoringProcess
+from tests.scoring.serving import ScoringProcess
 
 Serve = Callable[..., ScoringProcess]
 

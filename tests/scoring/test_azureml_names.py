@@ -10,7 +10,7 @@ from sanderling_scoring.azureml_names import (
     ModelPathNotFoundException,
     UserErrorException,
 )
-from scoring.conftest import Serve
+from tests.scoring.conftest import Serve
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sanderling_scoring import __version__
-from scoring.conftest import Serve
-from scoring.serving import SRC, ScoringProcess, read_responses
+from tests.scoring.conftest import Serve
+from tests.scoring.serving import SRC, ScoringProcess, read_responses
 
 ECHO = """
     def init():

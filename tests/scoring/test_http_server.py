@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from scoring.conftest import Serve
-from scoring.serving import ScoringProcess, exchange, read_all, read_responses
+from tests.scoring.conftest import Serve
+from tests.scoring.serving import ScoringProcess, exchange, read_all, read_responses
 
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 GENERAL = """

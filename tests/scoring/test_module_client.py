@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sanderling.mqtt import ReturnCode
-from scoring.conftest import Serve
-from scoring.edge_peer import DEVICE, HUB, MODULE, EdgePeer
+from tests.scoring.conftest import Serve
+from tests.scoring.edge_peer import DEVICE, HUB, MODULE, EdgePeer
 
 SCRIPT = """
     import json, time

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from scoring.conftest import Serve
+from tests.scoring.conftest import Serve
 
 SCHEMA = """
     from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType as Kind
