@@ -96,5 +96,5 @@ def _show_plan(out: Output, device: str, plan: Deployment) -> None:
 
 def _show_states(out: Output, states: Sequence[ModuleState]) -> None:
     for state in states:
-        because = f": {state.description}" if state.description else ""
+        because = f": {state.description}" if state.description not in ("", state.status) else ""
         out.line(f"    {state.name}: {state.status or 'waiting for the device'}{because}")

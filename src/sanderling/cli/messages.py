@@ -31,6 +31,8 @@ def messages(
         found, after_these = stream.read(after or 0, device=device, module=module, limit=limit)
         for message in found:
             _show(out, message)
+        if not found:
+            out.line(f"no messages{f' after {after}' if after else ' yet'}")
         if len(found) == limit:
             out.line(f"    more: --after {after_these}")
         out.result([dict(message.values) for message in found])

@@ -309,7 +309,10 @@ def _translated(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise Unavailable(f"{url} did not answer in time; try again") from error
     except httpx.TransportError as error:
-        raise Unavailable(f"the connection to {url} broke ({error or type(error).__name__}); try again") from error
+        broken = Unavailable(f"the connection to {url} broke ({error or type(error).__name__}); try again")
+        if url.startswith("http://"):
+            hinted(broken, f"https://{url.removeprefix('http://')}, if that is a Sanderling server")
+        raise broken from error
     except OSError as error:
         raise Invalid(f"{error.filename or url}: {error.strerror or error}") from error
 
