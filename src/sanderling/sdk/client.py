@@ -326,8 +326,12 @@ def _raise_for(response: httpx.Response) -> None:
         return
     status = response.status_code
     kind = ERROR_BY_STATUS.get(status, Unavailable if status >= 500 else Invalid)
-    message = _message_of(response) or f"the server answered {status} to {response.request.method} {response.url.path}"
-    error = kind(message)
+    where = f"{response.request.method} {response.url.path}"
+    # An answer to HEAD has no body that could say more.
+    silent = (
+        "this token is not known here, or has ended" if status == 401 else f"the server answered {status} to {where}"
+    )
+    error = kind(_message_of(response) or silent)
     if status == 401:
         hinted(error, "sanderling init, to sign in again")
     raise error
