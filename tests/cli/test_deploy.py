@@ -108,3 +108,11 @@ def test_ctrl_c_while_waiting_says_what_goes_on(up: Any, project: Path, device: 
     told = f"the device keeps the deployment; look again: sanderling device modules {device}"
     assert (process.returncode, errors.splitlines()) == (130, [told, "interrupted"])
     assert [module["name"] for module in modules(up, project, device)] == ["scorer"]
+
+
+def test_a_plan_says_which_modules_it_ends(up: Any, project: Path, device: str) -> None:
+    for image in ("registry.example/first:1", "registry.example/second:1"):
+        done = up.cli("deploy", "--device", device, "--image", image, "--no-wait", cwd=project)
+        assert done.returncode == 0, done.stderr
+    assert "removes module first (registry.example/first:1)" in done.stdout
+    assert [module["name"] for module in modules(up, project, device)] == ["second"]

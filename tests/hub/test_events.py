@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from sanderling.errors import Unavailable
-from sanderling.hub import Hub
+from sanderling.hub import Hub, events
 from sanderling.iot import Message
 from tests.hub.world import Clock
 
@@ -103,3 +103,25 @@ async def test_old_messages_are_deleted_and_new_ones_stay(hub: Hub, clock: Clock
     clock.now += 8 * 24 * 3600
     await hub.events.append(message("new"))
     assert [e.message.body for e in hub.events.read(0)] == [b"new"]
+
+
+async def test_messages_that_wait_are_bounded_by_their_bytes(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_MAX_PENDING_BYTES", 1000)
+    may_go_on = threading.Event()
+    hub.events._writer.submit(may_go_on.wait)
+    first = [hub.events.append_soon(message("x" * 600)) for _ in range(2)]
+    with pytest.raises(Unavailable):
+        hub.events.append_soon(message("x"))
+    may_go_on.set()
+    await asyncio.gather(*(asyncio.wrap_future(future) for future in first))
+    await hub.events.append(message("there is room again"))
+    assert len(hub.events.read(0)) == 3
+
+
+async def test_a_message_that_cannot_be_stored_keeps_nobody_waiting(hub: Hub) -> None:
+    # No error of the database: the driver refuses the text before it gets there.
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(5):
+            await hub.events.append(message("x", module="\ud800"))
+    await hub.events.append(message("next"))
+    assert [event.message.body for event in hub.events.read(0)] == [b"next"]

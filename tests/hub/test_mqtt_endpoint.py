@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from httpx import AsyncClient
 from sqlalchemy import Engine, text
 
 from sanderling.hub import Hub, MqttServer
+from sanderling.hub.connections import Client
 from sanderling.hub.identities import IdentityChange
 from sanderling.iot import sas, topics
 from sanderling.iot.identity import EDGE_HUB
@@ -405,3 +407,35 @@ async def test_a_retained_message_is_marked(hub: Hub, server: MqttServer) -> Non
     assert hub.events.read(0)[0].message.properties == {"mqtt-retain": "true"}
     writer.close()
     await writer.wait_closed()
+
+
+async def test_who_is_deleted_while_being_let_in_is_not_let_in(
+    hub: Hub, server: MqttServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.identities.create("d1")
+    add = hub.connections.add
+
+    def late(client: Client) -> int:
+        # The deletion comes after the device was found, and finds no connection that it could drop.
+        hub.identities.delete("d1")
+        hub.connections.drop("d1", None, "it was deleted")
+        return add(client)
+
+    monkeypatch.setattr(hub.connections, "add", late)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(encode(connect_packet(hub, "d1")))
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        async with asyncio.timeout(5):
+            await reader.readexactly(4)
+    writer.close()
+    await eventually(lambda: hub.connections.count() == 0)
+
+
+async def test_new_keys_end_the_connection_that_the_old_ones_made(hub: Hub, rest: AsyncClient, join: Join) -> None:
+    hub.identities.create("d1")
+    await joined(join, connect_packet(hub, "d1"))
+    keys = {"primaryKey": hub.identities.new_key(), "secondaryKey": hub.identities.new_key()}
+    body = {"deviceId": "d1", "authentication": {"type": "sas", "symmetricKey": keys}}
+    answer = await rest.put("/devices/d1", json=body, headers={"If-Match": "*"})
+    assert answer.status_code == 200, answer.text
+    await eventually(lambda: hub.connections.count() == 0)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from sanderling.hub import Hub
-from sanderling.hub.identities import IdentityChange
+from sanderling.hub.identities import MAX_MODULES, IdentityChange
 from sanderling.iot import ConnectionString, sas
 from tests.hub.world import Clock
 
@@ -282,3 +282,15 @@ async def test_connection_strings_open_the_hub(hub: Hub) -> None:
     assert (parsed.device_id, parsed.shared_access_key, parsed.https_port) == ("d1", device.primary_key, 8443)
     assert ConnectionString.parse(hub.connection_string("service", "h")).shared_access_key_name == "service"
     assert "primary_key" not in repr(device)
+
+
+async def test_a_device_cannot_make_modules_without_end(hub: Hub, rest: httpx.AsyncClient, clock: Clock) -> None:
+    made = await make(rest, "d1", is_edge=True)
+    key = made["authentication"]["symmetricKey"]["primaryKey"]
+    headers = {"Authorization": sas.build("hub/devices/d1", key, int(clock()) + 60)}
+    codes = []
+    for number in range(MAX_MODULES):
+        body = {"deviceId": "d1", "moduleId": f"m{number}"}
+        codes.append((await rest.put(f"/devices/d1/modules/m{number}", json=body, headers=headers)).status_code)
+    assert codes == [200] * (MAX_MODULES - 2) + [400] * 2  # it has its two system modules
+    assert len(hub.identities.modules("d1")) == MAX_MODULES

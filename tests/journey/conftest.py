@@ -24,10 +24,11 @@ class Told:
         return self.output.strip().splitlines()[-1]
 
 
-def run_demo(data: Path, *options: str) -> Told:
-    env = {**os.environ, "SANDERLING_CONFIG_DIR": str(data.parent / "config"), "COLUMNS": "100"}
+def run_demo(data: Path, **more: str) -> Told:
+    """Run it in *data*; *more* are environment variables."""
+    env = {**os.environ, "SANDERLING_CONFIG_DIR": str(data.parent / "config"), "COLUMNS": "100", **more}
     ended = subprocess.run(
-        [SANDERLING, "demo", "--check", "--data", data, *options],
+        [SANDERLING, "demo", "--check", "--data", data],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

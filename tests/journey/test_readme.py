@@ -4,15 +4,14 @@ import json
 import os
 import re
 import shlex
-import socket
-import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from tests.journey.conftest import SANDERLING, Told
+from tests.journey.terminal import beside, free_ports, run, until
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -28,41 +27,14 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-@contextmanager
-def beside(line: str, folder: Path, env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as file:
-        process = subprocess.Popen(shlex.split(line), cwd=folder, env=env, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            assert process.wait(20) == 0, log.read_text()
-        finally:
-            process.kill()
-            process.wait()
-
-
-def run(line: str, folder: Path, env: dict[str, str], timeout_s: float = 300) -> str:
-    ended = subprocess.run(["sh", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=timeout_s)
-    assert ended.returncode == 0, f"{line}\n{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
-
-
-def until(text: str, log: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while text not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+def python_of_the_docs() -> str:
+    """The example "In Python" of docs/journey.md, up to where it waits for a device that is not there."""
+    section = (README.parent / "docs" / "journey.md").read_text().split("## In Python")[1]
+    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert block
+    example, found, _ = block[1].partition("deployment.wait(device)")
+    assert found
+    return example
 
 
 def test_the_commands_of_the_readme_lead_from_a_model_to_predictions(told: Told, tmp_path: Path) -> None:
@@ -105,4 +77,6 @@ def test_the_commands_of_the_readme_lead_from_a_model_to_predictions(told: Told,
             seen.append(shlex.split(line)[:2][-1])
         modules = json.loads(run("sanderling device modules gateway-1 --json", folder, env))
         assert "running" in json.dumps(modules)
+        (folder / "journey.py").write_text(python_of_the_docs())
+        run(f"{sys.executable} journey.py", folder, env)
     assert {"up", "init", "model", "image", "registry", "device", "edge", "deploy", "messages"} <= set(seen)

@@ -115,3 +115,11 @@ def test_unknown_names_and_paths_are_404_in_the_apis_shape(server: RunningServer
     for path in (f"{WS}/models/nothing", "/api/v1/workspaces/nowhere", "/api/v1/nothing"):
         answer = server.api.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found"), path
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
+def test_a_stranger_cannot_make_the_server_keep_a_long_body(server: RunningServer, headers: dict[str, str]) -> None:
+    for path in ("/api/v1/sign-in", f"{WS}/models"):
+        answer = server.anyone.post(path, content=b"[" * 100_000, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
+        assert answer.headers["connection"] == "close"

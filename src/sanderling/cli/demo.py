@@ -25,6 +25,7 @@ def demo(
     Train, register, build, push, deploy, score on a device, cut its link and restore it.
     """
     out = Output(as_json=False)
+    out.step(f"The journey of a model to a device, in nine steps; what it makes is kept in {data}")
     with needs_extra("server,edge,demo"):
         from sanderling.demo import DemoOptions, run
 

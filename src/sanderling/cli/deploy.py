@@ -45,7 +45,8 @@ def deploy(
 ) -> None:
     """Put an image on a device and see it run.
 
-    The image becomes a module; with --manifest, a deployment manifest is applied as it is.
+    The image becomes a module, and the device's other modules end: a deployment is the whole of
+    what a device runs. For several modules, write a manifest; --manifest applies it as it is.
     """
     out = Output(json_)
     if (image is None) == (manifest is None):
@@ -58,9 +59,11 @@ def deploy(
     if manifest is not None:
         plan = Deployment.from_manifest(manifest)
         out.step(f"Plan for {device}: {manifest} with {', '.join(sorted(modules_of(plan.manifest))) or 'no modules'}")
+        _show_removals(out, target, plan)
     else:
         plan = _plan(workspace, image or "", module, port, input_from or [], route or [])
         _show_plan(out, device, plan)
+        _show_removals(out, target, plan)
     plan.apply(target)
     out.step(f"The hub has it; {device} {'is connected' if target.is_connected else 'is not connected'}")
     states: Sequence[ModuleState] = ()
@@ -96,6 +99,13 @@ def _show_plan(out: Output, device: str, plan: Deployment) -> None:
             *((f"    route {name}", text) for name, text in plan.routes.items()),
         ]
     )
+
+
+def _show_removals(out: Output, target: Device, plan: Deployment | ManifestDeployment) -> None:
+    """A deployment is the whole of what a device runs: say what it ends."""
+    for state in target.modules():
+        if state.desired_status and not state.is_system and state.name not in modules_of(plan.manifest):
+            out.line(f"    removes module {state.name} ({state.image}): it is not in this deployment")
 
 
 def _show_states(out: Output, states: Sequence[ModuleState]) -> None:

@@ -145,7 +145,7 @@ def module_rows(states: Sequence[ModuleState]) -> list[tuple[object, ...]]:
             state.image,
             state.restart_count,
             age_text(state.started_time) if state.started_time else "",
-            "" if state.description == state.status else state.description,
+            state.description if state.description != state.status else "",
         )
         for state in states
     ]

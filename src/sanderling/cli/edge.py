@@ -37,6 +37,10 @@ def run(
     gateway_host: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The address that modules and other devices connect to.")
     ] = None,
+    stop_modules: Annotated[
+        bool,
+        typer.Option("--stop-modules", help="End the modules with it; Docker's would go on, bubblewrap's never do."),
+    ] = False,
 ) -> None:
     """Run modules as the hub wants them, and carry their messages, until Ctrl-C."""
     if ca is not None and not ca.is_file():
@@ -50,7 +54,13 @@ def run(
     # One line for each request would drown what matters.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = EdgeSettings(
-        connection_string=secret, ca=ca, data=data, engine=engine, gateway_port=gateway_port, gateway_host=gateway_host
+        connection_string=secret,
+        ca=ca,
+        data=data,
+        engine=engine,
+        gateway_port=gateway_port,
+        gateway_host=gateway_host,
+        stop_modules=stop_modules,
     )
     try:
         run_edge(settings)

@@ -18,8 +18,8 @@ def messages(
     follow: Annotated[bool, typer.Option("--follow", help="Show new messages as they arrive, until Ctrl-C.")] = False,
     device: Annotated[str | None, typer.Option(help="Only messages of this device.")] = None,
     module: Annotated[str | None, typer.Option(help="Only messages of modules with this name.")] = None,
-    after: Annotated[int | None, typer.Option(help="Only messages after this sequence number.", min=0)] = None,
-    limit: Annotated[int, typer.Option(help="How many at most, without --follow.", min=1, max=1000)] = 100,
+    after: Annotated[int | None, typer.Option(help="Begin after this sequence number.", min=0)] = None,
+    limit: Annotated[int, typer.Option(help="How many of the last ones, without --follow.", min=1, max=1000)] = 20,
     json_: Annotated[
         bool, typer.Option("--json", help=f"{JSON_HELP} With --follow, one document on each line.")
     ] = False,
@@ -28,13 +28,16 @@ def messages(
     out = Output(json_)
     stream = Messages(Workspace.from_config())
     if not follow:
-        found, after_these = stream.read(after or 0, device=device, module=module, limit=limit)
+        if after is None:
+            _, newest = stream.read("latest", limit=1)
+            after = max(0, newest - limit)
+        found, after_these = stream.read(after, device=device, module=module, limit=limit)
         for message in found:
             _show(out, message)
         if not found:
-            out.line(f"no messages{f' after {after}' if after else ' yet'}")
-        if len(found) == limit:
-            out.line(f"    more: --after {after_these}")
+            out.line("no messages; sanderling messages --follow waits for some")
+        elif len(found) == limit:
+            out.line(f"    what follows: --after {after_these}")
         out.result([dict(message.values) for message in found])
         return
     try:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from time import monotonic
 
 from sanderling.demo.children import wait_until
-from sanderling.demo.module_http import is_ready
 from sanderling.demo.scene import Scene
 from sanderling.demo.sensor import Identity
 from sanderling.errors import NotFound
@@ -42,7 +41,7 @@ def start_device(scene: Scene, workspace: Workspace) -> OnDevice:
         "device",
         [
             *("edge", "run", "--ca", str(folders.ca), "--data", str(folders.device)),
-            *("--gateway-port", str(ports.gateway)),
+            *("--gateway-port", str(ports.gateway), "--stop-modules"),
         ],
         given=secret,
     )
@@ -62,11 +61,10 @@ def deploy_module(scene: Scene, device: Device, image: Image, credentials: Crede
     def show(states: Sequence[ModuleState]) -> None:
         scene.children.check()
         for state in states:
-            because = f": {state.description}" if state.description else ""
+            because = f": {state.description}" if state.description not in ("", state.status) else ""
             scene.say(f"{monotonic() - began:5.1f} s  {state.name} {state.status or 'is not reported yet'}{because}")
 
     plan.wait(device, on_change=show, timeout_s=RUN_S)
-    wait_until("the module's first answer", lambda: is_ready(scene.ports.module), scene.children, RUN_S)
     scene.say(f"{monotonic() - began:5.1f} s  http://localhost:{scene.ports.module}/score answers")
 
 

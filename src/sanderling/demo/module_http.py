@@ -11,18 +11,6 @@ from sanderling.errors import Unavailable
 HOST = "127.0.0.1"
 
 
-def is_ready(port: int) -> bool:
-    """Whether the scoring server says that it is healthy."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def score(port: int, digits: Sequence[Sequence[float]], way: str) -> Answers:
     """Score *digits* one by one over one connection.
 

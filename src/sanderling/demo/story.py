@@ -23,6 +23,7 @@ from sanderling.demo.answers import Answers
 from sanderling.demo.children import ChildEnded, Children, tail_of
 from sanderling.demo.device_steps import deploy_module, start_device
 from sanderling.demo.interruption import Interruption
+from sanderling.demo.module_http import request_body
 from sanderling.demo.ports import choose
 from sanderling.demo.relay import Relay
 from sanderling.demo.scene import Folders, Scene, ShowBuild
@@ -137,6 +138,7 @@ def _train(scene: Scene) -> Training:
     scene.say(f"trained on {training.trained_on} digits, {len(training.digits)} kept aside")
     scene.say(f"accuracy on those {100 * training.accuracy:.1f} %")
     scene.say(f"wrote {training.model.name}, {training.script.name}, {training.environment.name}")
+    (scene.folders.project / "digit.json").write_bytes(request_body(training.digits[0]))
     return training
 
 
@@ -165,7 +167,7 @@ def _stay(scene: Scene) -> None:
         "sanderling open",
         "sanderling device modules demo-device",
         "sanderling messages --follow",
-        f"curl -d '{{\"data\": [[{', '.join(['0'] * 64)}]]}}' http://localhost:{scene.ports.module}/score",
+        f"curl -d @{folders.project}/digit.json http://localhost:{scene.ports.module}/score",
         f"less {folders.logs}/device.log",
     ):
         console.print(f"    {line}", markup=False)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sanderling.edge.disk import private_folder
-from sanderling.errors import Conflict
+from sanderling.errors import Conflict, Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,31 @@ class Layout:
 
     def __post_init__(self) -> None:
         private_folder(self.root)
+        self._close_to_others()
+
+    def _close_to_others(self) -> None:
+        """Make sure that nobody else enters: sockets below sign for modules, whoever connects to them.
+
+        Raises `Invalid` for a folder that others may enter and that is not ours to close.
+        """
+        if self.root.stat().st_mode & 0o077 == 0:
+            return
+        names = {path.name for path in self.root.iterdir()} - {"lost+found"}
+        if names and "lock" not in names:
+            raise Invalid(f"the folder {self.root} holds other things: choose a new one with --data")
+        try:
+            self.root.chmod(0o700)
+        except OSError as e:
+            raise Invalid(
+                f"the folder {self.root} cannot be closed to other users ({e.strerror}): choose another with --data"
+            ) from e
 
     def folder(self, *names: str) -> Path:
         """Return the folder below the root, made if need be."""
-        return private_folder(self.root.joinpath(*names))
+        folder = self.root
+        for name in names:
+            folder = private_folder(folder / name)
+        return folder
 
     @property
     def gateway_ca(self) -> Path:

@@ -105,7 +105,8 @@ def plan(
     for spec in sorted(desired.values(), key=lambda s: (s.startup_order, s.name)):
         container = actual.get(spec.name)
         is_current = container is not None and container.fingerprint == fingerprint(spec)
-        if not is_current and spec.image not in held:
+        is_running = container is not None and container.is_up
+        if spec.image not in held and not (is_current and is_running):
             pulls.append(Pull(spec.name, spec.image))
         if container is not None and (is_current or spec.image not in held):
             steps += _keep(spec, container, restarts.get(spec.name, Restarts()), now)

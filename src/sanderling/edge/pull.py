@@ -11,11 +11,11 @@ image is never half there.
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sanderling.edge.content import ContentStore
+from sanderling.edge.content import ContentStore, Partial
 from sanderling.edge.engines import HeldImage
 from sanderling.edge.registry_client import RegistryClient
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
@@ -37,6 +37,7 @@ MAX_IMAGE_BYTES = 16 * 1024**3
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _AT_ONCE = 3
 _TRIES = 3
+_PIECE_BYTES = 512 * 1024
 
 
 @dataclass(slots=True)
@@ -187,12 +188,7 @@ class Puller:
                     if begins != have:
                         await asyncio.to_thread(partial.restart)
                         state.done_bytes -= have
-                    async for piece in pieces:
-                        if partial.size_bytes + len(piece) > blob.size:
-                            raise Invalid(f"the registry sends more than the {blob.size} bytes of {blob.digest}")
-                        await asyncio.to_thread(partial.write, piece)
-                        state.done_bytes += len(piece)
-                        progress(state)
+                    await self._receive(pieces, partial, blob, state, progress)
             if partial.size_bytes < blob.size:
                 raise Unavailable(f"the registry's content {blob.digest} was cut at {partial.size_bytes} bytes")
             await asyncio.to_thread(partial.finish)
@@ -200,6 +196,34 @@ class Puller:
             raise Unavailable(f"the device cannot keep {blob.digest}: {e.strerror or e}") from e
         finally:
             partial.close()
+
+    async def _receive(
+        self,
+        pieces: AsyncIterator[bytes],
+        partial: Partial,
+        blob: Descriptor,
+        state: Progress,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        """Write what comes, in larger pieces than it comes in; what came before a cut is written too."""
+        waiting = bytearray()
+
+        async def write() -> None:
+            await asyncio.to_thread(partial.write, bytes(waiting))
+            state.done_bytes += len(waiting)
+            waiting.clear()
+            progress(state)
+
+        try:
+            async for piece in pieces:
+                if partial.size_bytes + len(waiting) + len(piece) > blob.size:
+                    raise Invalid(f"the registry sends more than the {blob.size} bytes of {blob.digest}")
+                waiting += piece
+                if len(waiting) >= _PIECE_BYTES:
+                    await write()
+        finally:
+            if waiting:
+                await write()
 
 
 def find_credential(registry: str, credentials: Sequence[RegistryCredential]) -> RegistryCredential | None:

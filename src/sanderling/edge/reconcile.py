@@ -10,7 +10,7 @@ Rules:
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,12 +31,14 @@ from sanderling.edge.plan import (
     plan,
 )
 from sanderling.edge.pull import Progress, Puller, explain
+from sanderling.edge.readiness import Readiness
 from sanderling.edge.report import Trouble, module_report
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.iot import ModuleSpec
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 5.0
+_EVERY_WHILE_STARTING_S = 0.5
 
 Json = dict[str, Any]
 
@@ -79,6 +81,8 @@ class Reconciler:
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
         self._notes: dict[str, tuple[float, str]] = {}
+        self._readiness = Readiness()
+        self._ready: dict[str, bool] = {}
         self._generation = self._tidied = -1
 
     def wake(self) -> None:
@@ -96,7 +100,7 @@ class Reconciler:
                     _log.warning("this turn failed and is repeated: %s", e)
                     self._report({}, {"code": 500, "description": e.message})
                 try:
-                    async with asyncio.timeout(_EVERY_S):
+                    async with asyncio.timeout(_EVERY_S if all(self._ready.values()) else _EVERY_WHILE_STARTING_S):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
@@ -111,7 +115,7 @@ class Reconciler:
             self._generation = self._desired.generation
             self._troubles.clear()
         actual = await self._engine.containers()
-        held = await asyncio.to_thread(self._held, [spec.image for spec in config.modules.values()])
+        held = await self._creatable({spec.image for spec in config.modules.values()})
         now = self._clock()
         for name in config.modules:
             self._restarts[name] = self._restarts.get(name, Restarts()).settled(actual.get(name), now)
@@ -120,19 +124,26 @@ class Reconciler:
             if isinstance(step, Pull):
                 self._begin_pull(pulls, config.modules[step.module])
         self._send_report(actual)
+        await self._surround(name for name, container in actual.items() if name in config.modules and container.is_up)
         changed = await self._run_steps([step for step in steps if not isinstance(step, Pull)], config.modules, held)
         if changed:
             actual = await self._engine.containers()
             self._wake.set()
         await self._note_exits(actual)
+        self._ready = await self._readiness.look(config.modules, actual, held)
         self._send_report(actual)
         if not steps and not self._pulls and not self._troubles and self._tidied != self._generation:
             self._tidied = self._generation
             await self._tidy([spec.image for spec in config.modules.values()], actual)
 
-    def _held(self, images: Sequence[str]) -> dict[str, HeldImage]:
-        found = {image: self._content.find_image(image) for image in set(images)}
-        return {image: held for image, held in found.items() if held is not None}
+    async def _creatable(self, images: set[str]) -> dict[str, HeldImage]:
+        """Return the images that can be created from: fetched, verified, and laid out by the engine."""
+        found = {}
+        for image in images - self._pulls.keys():
+            held = await asyncio.to_thread(self._content.find_image, image)
+            if held is not None and await self._engine.has(held):
+                found[image] = held
+        return found
 
     async def _run_steps(
         self, steps: Sequence[Step], modules: Mapping[str, ModuleSpec], held: Mapping[str, HeldImage]
@@ -176,17 +187,22 @@ class Reconciler:
             case Start(is_restart=is_restart):
                 assert spec is not None
                 await self._surroundings.prepare(name)
-                if spec.image in held:
-                    await self._engine.load(held[spec.image])
                 restarts = self._restarts.get(name, Restarts())
                 if is_restart:
                     restarts = replace(restarts, count=restarts.count + 1, last_restart_at=self._clock())
                 self._restarts[name] = replace(restarts, was_asked_to_stop=False)
                 await self._engine.start(name)
 
+    async def _surround(self, names: Iterable[str]) -> None:
+        """Serve modules that an earlier runtime started and that outlived it."""
+        for name in names:
+            try:
+                await self._surroundings.prepare(name)
+            except SanderlingError as e:
+                _log.debug("module %r has to wait for its surroundings: %s", name, e)
+
     async def _create(self, spec: ModuleSpec, image: HeldImage) -> None:
         ours, workload = await self._surroundings.prepare(spec.name)
-        await self._engine.load(image)
         await self._engine.create(
             ContainerSpec(
                 name=spec.name,
@@ -263,7 +279,8 @@ class Reconciler:
             if name not in actual and spec.image in self._pulls:
                 note = f"pulling {spec.image}"
             restarts = self._restarts.get(name, Restarts())
-            modules[name] = module_report(spec, actual.get(name), restarts, self._troubles.get(name), note)
+            trouble, is_ready = self._troubles.get(name), self._ready.get(name)
+            modules[name] = module_report(spec, actual.get(name), restarts, trouble, note, is_ready=is_ready)
         self._report(modules, self._status(modules))
 
     def _status(self, modules: Mapping[str, Json]) -> Json:

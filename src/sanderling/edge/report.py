@@ -31,10 +31,21 @@ class Trouble:
 
 
 def module_report(
-    spec: ModuleSpec, container: Container | None, restarts: Restarts, trouble: Trouble | None, note: str = ""
+    spec: ModuleSpec,
+    container: Container | None,
+    restarts: Restarts,
+    trouble: Trouble | None,
+    note: str = "",
+    *,
+    is_ready: bool | None = None,
 ) -> Json:
-    """Return one entry of `modules`; *note* is added to the description (a pull's state, the log's last line)."""
+    """Return one entry of `modules`; *note* is added to the description (a pull's state, the log's last line).
+
+    *is_ready*: whether a module that runs has answered since its start; None when it cannot be asked.
+    """
     status, description = _status(spec, container, restarts)
+    if status == "running" and is_ready is False:
+        description = "starting: it runs and does not answer yet"
     if trouble is not None:
         description = trouble.message if container is None else f"{description}; next: {trouble.message}"
         if container is None:
@@ -54,6 +65,8 @@ def module_report(
         "restartCount": restarts.count,
         "settings": {"image": container.image if container else spec.image},
     }
+    if is_ready is not None:
+        entry["ready"] = is_ready and status == "running"
     if container is not None:
         entry["settings"]["imageHash"] = container.image_digest
     times = {

@@ -23,7 +23,7 @@ from sanderling.edge.content import ContentStore
 from sanderling.edge.desired import DesiredState
 from sanderling.edge.discovery import Discovery
 from sanderling.edge.engines import ContainerEngine
-from sanderling.edge.engines.choice import choose_engine
+from sanderling.edge.engines.choice import Gateway, choose_engine
 from sanderling.edge.gateway.hub import EdgeHub
 from sanderling.edge.identities import Identities
 from sanderling.edge.layout import Layout
@@ -64,6 +64,23 @@ async def run(settings: EdgeSettings, *, ready: Callable[["Device"], None] = lam
                 ready(device)
                 await stopping.wait()
                 _log.info("stopping")
+
+
+async def _stop_all(engine: ContainerEngine) -> None:
+    """Stop every module, all at once. One that cannot be stopped is logged; the runtime ends all the same."""
+
+    async def stop(name: str) -> None:
+        try:
+            await engine.stop(name)
+        except SanderlingError as e:
+            _log.warning("module %r is not stopped: %s", name, e)
+
+    try:
+        names = list(await engine.containers())
+    except SanderlingError as e:
+        _log.warning("the modules are not stopped: %s", e)
+        return
+    await asyncio.gather(*(stop(name) for name in names))
 
 
 @contextlib.contextmanager
@@ -109,11 +126,13 @@ class Device:
         settings = self._settings
         content = ContentStore(self._layout.root)
         waker = _Waker()
-        engine = await choose_engine(settings.engine, self._layout, self._hosts(), waker)
+        engine = await choose_engine(
+            settings.engine, self._layout, self.identities.device_id, Gateway(self._hosts(), self._docker_name()), waker
+        )
         self._engine = engine
         is_docker = engine.name == "docker"
         host = settings.gateway_host or ("0.0.0.0" if is_docker else "127.0.0.1")
-        self._gateway_name = settings.gateway_name or _gateway_name(host, is_docker)
+        self._gateway_name = settings.gateway_name or (self._docker_name() if is_docker else _own_name(host))
         names = self._names(host)
         tls = self._ca.server_context(names, datetime.datetime.now(datetime.UTC))
         hub = EdgeHub(self._layout, self.identities, settings.max_store_bytes, self._link)
@@ -145,6 +164,8 @@ class Device:
                     for task in tasks:
                         task.cancel()
             # Modules stop while the edge hub still takes their last messages.
+            if settings.stop_modules:
+                await _stop_all(engine)
             await engine.close()
 
     def _link(self, module_id: str, **hooks: Any) -> HubLink:
@@ -173,6 +194,9 @@ class Device:
         name = self._settings.gateway_name
         address = self._settings.gateway_host or "127.0.0.1"
         return f"{'127.0.0.1' if address == '0.0.0.0' else address}\t{name}\n" if name else ""
+
+    def _docker_name(self) -> str:
+        return self._settings.gateway_name or socket.gethostname().lower()
 
     def _names(self, host: str) -> tuple[str, ...]:
         names = ["localhost", "127.0.0.1", socket.gethostname(), self._gateway_name]
@@ -241,7 +265,5 @@ def _platform() -> Json:
     return {"os": host.os, "architecture": host.architecture, "version": platform.release()}
 
 
-def _gateway_name(host: str, is_docker: bool) -> str:
-    if is_docker:
-        return socket.gethostname().lower()
+def _own_name(host: str) -> str:
     return "localhost" if host in ("127.0.0.1", "0.0.0.0") else host

@@ -21,6 +21,7 @@ class EdgeSettings:
       all addresses with Docker, whose containers come from their own network;
     - `gateway_name`: what modules call the gateway; None takes `localhost`, or the machine's name with Docker;
     - `plain_http_registries`: registries (`host:port`) to speak to without TLS;
+    - `stop_modules`: whether modules end with the runtime; with bubblewrap they always do, in Docker they go on;
     - `max_store_bytes`: how much the edge hub keeps on disk unless the manifest says otherwise.
     """
 
@@ -32,6 +33,7 @@ class EdgeSettings:
     gateway_host: str | None = None
     gateway_name: str | None = None
     plain_http_registries: tuple[str, ...] = ()
+    stop_modules: bool = False
     max_store_bytes: int = 1024**3
 
     def connection(self) -> ConnectionString:

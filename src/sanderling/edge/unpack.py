@@ -15,14 +15,16 @@ beside it; `rootfs.py` applies them.
 """
 
 import gzip
+import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sanderling.edge.tarstream import Entry, Kind, Source, TarStream
 from sanderling.errors import Invalid, Unavailable
@@ -31,6 +33,7 @@ from sanderling.oci import Digest, DigestMismatch, Hasher, media_types
 MAX_UNPACKED_BYTES = 16 * 1024**3
 MAX_ENTRIES = 1_000_000
 _MAX_NAME_BYTES = 4096
+_BUFFER_BYTES = 256 * 1024
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
@@ -61,13 +64,17 @@ class _Verified:
 
 
 class _LayerFolder:
-    """Makes the entries of one layer below `fs`."""
+    """Makes the entries of one layer below *root*, a folder that nobody else writes to.
+
+    Paths are texts here: a layer has thousands of files, and `Path` would cost more than the disk.
+    """
 
     def __init__(self, root: Path, max_entries: int) -> None:
-        self.root = root
+        self.root = str(root)
         self.whiteouts: list[str] = []
         self.opaque: list[str] = []
         self._left = max_entries
+        self._folders: dict[tuple[str, ...], str] = {(): self.root}  # true folders, no link on the way
         root.mkdir()
 
     def add(self, entry: Entry, stream: TarStream) -> None:
@@ -76,98 +83,118 @@ class _LayerFolder:
         if self._left < 0:
             raise Invalid("the layer has more files than the limit allows")
         parts = _parts(entry.name)
-        if not parts:
+        if not parts or self._is_whiteout(parts) or entry.kind is Kind.SPECIAL:
             return
+        path = f"{self._parent(parts[:-1])}/{parts[-1]}"
+        match entry.kind:
+            case Kind.FOLDER:
+                self._folder(path, entry)
+            case Kind.SYMLINK:
+                self._clear(path)
+                _symlink(entry.link, path)
+            case Kind.HARDLINK:
+                target = self._link_target(entry)
+                if target != path:
+                    self._clear(path)
+                    os.link(target, path, follow_symlinks=False)
+            case _:
+                self._clear(path)
+                _write(path, entry, stream)
+
+    def _is_whiteout(self, parts: tuple[str, ...]) -> bool:
         if parts[-1] == _OPAQUE:
             self.opaque.append("/".join(parts[:-1]))
-            return
-        if parts[-1].startswith(_WHITEOUT):
-            hidden = parts[-1].removeprefix(_WHITEOUT)
-            if hidden in ("", ".", ".."):
-                raise Invalid("the layer has a whiteout that names nothing")
-            self.whiteouts.append("/".join((*parts[:-1], hidden)))
-            return
-        if entry.kind is Kind.SPECIAL:
-            return
-        path = self._parent(parts[:-1]) / parts[-1]
-        if entry.kind is Kind.FOLDER:
-            self._folder(path, entry)
-            return
-        if entry.kind is Kind.SYMLINK:
-            self._clear(path)
-            _symlink(entry.link, path)
-        elif entry.kind is Kind.HARDLINK:
-            target = self._link_target(entry)
-            if target == path:
-                return
-            self._clear(path)
-            os.link(target, path, follow_symlinks=False)
-        else:
-            self._clear(path)
-            _write(path, entry, stream)
+            return True
+        if not parts[-1].startswith(_WHITEOUT):
+            return False
+        hidden = parts[-1].removeprefix(_WHITEOUT)
+        if hidden in ("", ".", ".."):
+            raise Invalid("the layer has a whiteout that names nothing")
+        self.whiteouts.append("/".join((*parts[:-1], hidden)))
+        return True
 
-    def _parent(self, parts: tuple[str, ...]) -> Path:
-        path = self.root
-        for part in parts:
-            path = path / part
-            try:
-                path.mkdir(mode=0o755)
-            except FileExistsError:
-                if path.is_symlink() or not path.is_dir():
-                    raise Invalid(f"the layer puts a file below {'/'.join(parts)!r}, which is no folder") from None
+    def _parent(self, parts: tuple[str, ...]) -> str:
+        known = self._folders.get(parts)
+        if known is not None:
+            return known
+        path = f"{self._parent(parts[:-1])}/{parts[-1]}"
+        try:
+            os.mkdir(path, 0o755)  # noqa: PTH102
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise Invalid(f"the layer puts a file below {'/'.join(parts)!r}, which is no folder") from None
+        self._folders[parts] = path
         return path
 
-    def _folder(self, path: Path, entry: Entry) -> None:
-        if path.is_symlink() or not path.is_dir():
-            self._clear(path)
-            path.mkdir()
-        path.chmod((entry.mode & 0o777) | 0o755)
+    def _folder(self, path: str, entry: Entry) -> None:
+        mode = (entry.mode & 0o777) | 0o755
+        try:
+            os.mkdir(path, mode)  # noqa: PTH102
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                self._clear(path)
+                os.mkdir(path, mode)  # noqa: PTH102
+        os.chmod(path, mode)  # noqa: PTH101  (the umask does not count)
 
-    def _clear(self, path: Path) -> None:
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.is_dir():
+    def _clear(self, path: str) -> None:
+        """Make sure that nothing is at *path*; it is never followed."""
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            return
+        if is_folder:
             shutil.rmtree(path)
+            self._folders = {(): self.root}
+        else:
+            os.unlink(path)  # noqa: PTH108
 
-    def _link_target(self, entry: Entry) -> Path:
-        path = self.root
+    def _link_target(self, entry: Entry) -> str:
+        path, mode = self.root, stat.S_IFDIR
         for part in _parts(entry.link):
-            path = path / part
-            if path.is_symlink():
+            path = f"{path}/{part}"
+            try:
+                mode = os.lstat(path).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                mode = 0
+            if stat.S_ISLNK(mode):
                 raise Invalid(f"the layer's hard link {entry.name[:200]!r} goes through a symbolic link")
-        if not path.is_file():
+        if not stat.S_ISREG(mode):
             raise Invalid(f"the layer's hard link {entry.name[:200]!r} names no file of this layer")
         return path
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    if "\0" in name or len(os.fsencode(name)) > _MAX_NAME_BYTES:
+    raw = os.fsencode(name)
+    if b"\0" in raw or len(raw) > _MAX_NAME_BYTES:
         raise Invalid("the layer has a name that no file can have")
-    parts = tuple(part for part in PurePosixPath(name).parts if part not in ("/", "//"))
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in parts:
         raise Invalid(f"the layer's entry {name[:200]!r} leaves the image")
-    if any(len(os.fsencode(part)) > 255 for part in parts):
+    if len(raw) > 255 and any(len(os.fsencode(part)) > 255 for part in parts):
         raise Invalid("the layer has a name that no file can have")
     return parts
 
 
-def _symlink(target: str, path: Path) -> None:
+def _symlink(target: str, path: str) -> None:
     if not target or "\0" in target or len(os.fsencode(target)) >= _MAX_NAME_BYTES:
         raise Invalid("the layer has a symbolic link to nothing")
-    path.symlink_to(target)
+    os.symlink(target, path)  # noqa: PTH211
 
 
-def _write(path: Path, entry: Entry, stream: TarStream) -> None:
+def _write(path: str, entry: Entry, stream: TarStream) -> None:
     mode = entry.mode & 0o777 | 0o444
     if mode & 0o111:
         mode |= 0o111
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with os.fdopen(fd, "wb") as file:
+    try:
         for piece in stream.content():
-            file.write(piece)
-        os.fchmod(file.fileno(), mode)
-        file.flush()
-        os.utime(file.fileno(), (entry.mtime, entry.mtime))
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(fd, left) :]
+        os.fchmod(fd, mode)
+        os.utime(fd, (entry.mtime, entry.mtime))
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -180,7 +207,7 @@ def _opened(blob: Path, media_type: str) -> Iterator[Source]:
             yield raw
         else:
             with gzip.GzipFile(fileobj=raw, mode="rb") as unzipped:
-                yield unzipped
+                yield io.BufferedReader(unzipped, _BUFFER_BYTES)
 
 
 def unpack_layer(

@@ -7,6 +7,7 @@ sequence number), and every number is given out once; what is older than the ret
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -21,9 +22,12 @@ from sanderling.errors import Unavailable
 from sanderling.hub import tables
 from sanderling.iot import Message
 
+log = logging.getLogger(__name__)
+
 _TABLE = tables.events.c
 _MAX_BATCH = 256
 _MAX_PENDING = 5_000
+_MAX_PENDING_BYTES = 128 * 1024 * 1024
 _CLEAN_EVERY_S = 600.0
 RETENTION_S = 7 * 24 * 3600.0
 
@@ -49,6 +53,7 @@ class EventStream:
         self._clean_at = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hub-events")
         self._pending: deque[tuple[Message, Future[None]]] = deque()
+        self._pending_bytes = 0
         self._lock = threading.Lock()
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
@@ -59,9 +64,10 @@ class EventStream:
         """
         future: Future[None] = Future()
         with self._lock:
-            if len(self._pending) >= _MAX_PENDING:
+            if len(self._pending) >= _MAX_PENDING or self._pending_bytes >= _MAX_PENDING_BYTES:
                 raise Unavailable(f"{len(self._pending)} messages wait to be stored; send again later")
             self._pending.append((message, future))
+            self._pending_bytes += len(message.body)
         self._writer.submit(self._write_pending)
         return future
 
@@ -130,12 +136,15 @@ class EventStream:
     def _write_pending(self) -> None:
         with self._lock:
             taken = [self._pending.popleft() for _ in range(min(_MAX_BATCH, len(self._pending)))]
+            self._pending_bytes -= sum(len(message.body) for message, _ in taken)
         batch = [(message, future) for message, future in taken if future.set_running_or_notify_cancel()]
         if not batch:
             return
         try:
             self._store([message for message, _ in batch])
-        except SQLAlchemyError as error:
+        except Exception as error:  # whatever it is, nobody may wait for ever
+            if not isinstance(error, SQLAlchemyError):
+                log.exception("messages could not be stored")
             for _, future in batch:
                 future.set_exception(Unavailable(f"the message could not be stored: {type(error).__name__}"))
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from sanderling.errors import Invalid
@@ -26,6 +26,7 @@ from sanderling.hub.errors import (
 from sanderling.iot.identity import SYSTEM_MODULES, check_id
 
 _KEY_BYTES = 32
+MAX_MODULES = 100  # of a device: it makes its own, and a stolen one would make them without end
 _TABLE = tables.identities.c
 
 
@@ -102,6 +103,8 @@ class Identities:
             check_id("module", module_id)
             if find_in(db, device_id) is None:
                 raise DeviceNotFound(device_id)
+            if _count_modules(db, device_id) >= MAX_MODULES:
+                raise Invalid(f"device {device_id!r} has {MAX_MODULES} modules; delete one first")
         if find_in(db, device_id, module_id) is not None:
             if module_id is None:
                 raise DeviceAlreadyExists(device_id)
@@ -220,6 +223,11 @@ def get_in(db: Connection, device_id: str, module_id: str | None = None) -> Iden
     if module_id is None or find_in(db, device_id) is None:
         raise DeviceNotFound(device_id)
     raise ModuleNotFound(device_id, module_id)
+
+
+def _count_modules(db: Connection, device_id: str) -> int:
+    query = select(func.count()).where(_TABLE.device_id == device_id, _TABLE.module_id != "")
+    return int(db.execute(query).scalar_one())
 
 
 def _is(device_id: str, module_id: str | None) -> ColumnElement[bool]:

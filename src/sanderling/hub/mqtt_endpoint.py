@@ -122,6 +122,12 @@ class MqttEndpoint:
                     "%r was taken over %d times in a minute: do two clients share it?", identity.path, takeovers
                 )
                 await asyncio.sleep(min(0.5 * (takeovers - _FREE_TAKEOVERS), _MAX_DELAY_S))
+            try:
+                # Who was deleted, disabled or given other keys just now was not dropped: it was not there yet.
+                await asyncio.to_thread(self._admit, asked)
+            except Denied as error:
+                connection.drop(error.message)
+                return
             session.accept(asked, SessionState(subscriptions=held or {}), session_present=held is not None)
             await self._note(identity)
             await connection.run()

@@ -64,9 +64,13 @@ class RegistryRoutes:
         etag = if_match(request)
         if etag is None:
             return self._answer(await asyncio.to_thread(self._identities.create, device_id, module_id, change))
+        before = await asyncio.to_thread(self._identities.get, device_id, module_id)
         after = await asyncio.to_thread(self._identities.update, device_id, module_id, change, if_match=etag)
         if not after.is_enabled:
             self._parts.connections.drop(device_id, module_id, "it was disabled")
+        elif after.keys != before.keys:
+            # Whoever has the old key may be a thief, and chose himself when his token ends.
+            self._parts.connections.drop(device_id, module_id, "its keys changed")
         return self._answer(after)
 
     async def delete(self, request: Request) -> Response:

@@ -43,6 +43,7 @@ def labels(recipe: Recipe) -> dict[str, str]:
     found = {
         "io.sanderling.image": recipe.image,
         "io.sanderling.port-variable": "SERVER_PORT",
+        "io.sanderling.ready-path": "/ready",
         "org.opencontainers.image.created": EPOCH,
         "org.opencontainers.image.title": name.rpartition("/")[2],
         "org.opencontainers.image.version": version,

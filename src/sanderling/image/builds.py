@@ -12,6 +12,7 @@ happens to it twice, it has failed. What a build needs is given as plain paths,
 which must stay until it is finished.
 """
 
+import logging
 import shutil
 import threading
 import time
@@ -33,6 +34,8 @@ from sanderling.image.figures import size_text
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.registry_client import PushTarget
 from sanderling.oci import Platform, is_repository
+
+_log = logging.getLogger(__name__)
 
 MAX_QUEUED = 100
 MAX_ATTEMPTS = 2
@@ -213,15 +216,24 @@ class ImageBuilds:
     def _work(self) -> None:
         """What each of the worker threads does until `close`."""
         while not self._is_closing:
-            build = next(iter(self._records.list(state="queued")), None)
-            if build is None:
-                with self._changed:
-                    if not self._is_closing:
-                        self._changed.wait(2.0)
-                continue
-            claimed = {"state": "running", "started_at": now_text(), "attempts": build.attempts + 1}
-            if self._records.change(build, ["queued"], **claimed):
-                self._run(self.get(build.workspace, build.name, build.version))
+            try:
+                if self._take_next():
+                    continue
+            except Exception:  # noqa: BLE001 - a database that is away for a moment must not end the queue
+                _log.exception("the build queue could not go on; trying again")
+            with self._changed:
+                if not self._is_closing:
+                    self._changed.wait(2.0)
+
+    def _take_next(self) -> bool:
+        """Run the oldest build that waits; say whether there was one."""
+        build = next(iter(self._records.list(state="queued")), None)
+        if build is None:
+            return False
+        claimed = {"state": "running", "started_at": now_text(), "attempts": build.attempts + 1}
+        if self._records.change(build, ["queued"], **claimed):
+            self._run(self.get(build.workspace, build.name, build.version))
+        return True
 
     def _run(self, build: ImageBuild) -> None:
         key = (build.workspace, build.name, build.version)

@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 
 from sanderling.errors import Invalid
 from sanderling.image.conda_names import FROM_CONDA, REPLACED
+from sanderling.image.events import without_credentials
 
 MAX_FILE_BYTES = 1 << 20
 BASE_PYTHON = "3.11"
@@ -208,14 +209,14 @@ def _read_pip(reader: _Reader, node: yaml.Node) -> None:
         r"^(\.{0,2}/|[A-Za-z]:\\|git\+|hg\+|svn\+|bzr\+|\w+://)", text
     ):
         raise reader.refuse(
-            f"'{_mask(text)}': a path, a URL or a repository cannot be built into an image; "
+            f"'{without_credentials(text)}': a path, a URL or a repository cannot be built into an image; "
             "name a package of an index that has wheels",
             node,
         )
     try:
         requirement = Requirement(text)
     except InvalidRequirement as e:
-        raise reader.refuse(f"'{_mask(text)}' is no requirement: {str(e).splitlines()[0]}", node) from e
+        raise reader.refuse(f"'{without_credentials(text)}' is no requirement: {str(e).splitlines()[0]}", node) from e
     if requirement.url is not None and not requirement.url.startswith("https://"):
         raise reader.refuse(f"'{requirement.name}': only https URLs of wheels can be used", node, requirement.name)
     if canonicalize_name(requirement.name) in REPLACED:
@@ -238,7 +239,3 @@ def _read_option(reader: _Reader, node: yaml.ScalarNode, text: str) -> None:
             "--find-links and --pre",
             node,
         )
-
-
-def _mask(text: str) -> str:
-    return re.sub(r"//[^/@\s]+@", "//***@", text)

@@ -37,7 +37,7 @@ def wait_for_modules(
     on_change: Callable[[Sequence[ModuleState]], None] | None = None,
     timeout_s: float = 600.0,
 ) -> Sequence[ModuleState]:
-    """Wait until *device* reports that every module of *manifest* is as wanted.
+    """Wait until *device* reports that every module of *manifest* is as wanted, and answers if it can be asked.
 
     Args:
         manifest: What was applied.
@@ -103,7 +103,8 @@ class _Trouble:
 
 
 def _is_as_wanted(state: ModuleState) -> bool:
-    return state.image == state.desired_image and state.status == (state.desired_status or "running")
+    is_there = state.image == state.desired_image and state.status == (state.desired_status or "running")
+    return is_there and not (state.status == "running" and state.is_ready is False)
 
 
 def _late(device: Device, states: Sequence[ModuleState], timeout_s: float) -> str:

@@ -20,6 +20,7 @@ class ModuleState:
         is_system: Whether it belongs to the edge runtime itself.
         desired_status: running or stopped, or None when it is not (or no longer) wanted.
         status: running, backoff, unhealthy, stopped, failed, dead or unknown; None before the first report.
+        is_ready: Whether it has answered since its start; None when the device cannot ask it.
         description: What the device says of it.
         image: The image it runs, or is to run.
         desired_image: The image it is to run, or None.
@@ -33,6 +34,7 @@ class ModuleState:
     is_system: bool
     desired_status: str | None
     status: str | None
+    is_ready: bool | None
     description: str
     image: str
     desired_image: str | None
@@ -48,6 +50,7 @@ class ModuleState:
             "isSystem": self.is_system,
             "desiredStatus": self.desired_status,
             "status": self.status,
+            "ready": self.is_ready,
             "statusDescription": self.description,
             "image": self.image,
             "desiredImage": self.desired_image,
@@ -114,6 +117,7 @@ def _module_state(name: str, is_system: bool, wanted: object, seen: Mapping[str,
         is_system=is_system,
         desired_status=(_text(_object(wanted).get("status")) or "running") if wanted else None,
         status=_text(seen.get("runtimeStatus")),
+        is_ready=ready if isinstance(ready := seen.get("ready"), bool) else None,
         description=_text(seen.get("statusDescription")) or "",
         image=_text(seen_settings.get("image")) or desired_image or "",
         desired_image=desired_image,

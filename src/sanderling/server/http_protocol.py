@@ -1,7 +1,11 @@
-"""uvicorn's HTTP protocol with bounds on the head of a request, which it has not.
+"""uvicorn's HTTP protocol with bounds on what a peer may make us keep or wait for, which it has not.
 
-A head that is longer than MAX_HEAD_BYTES, or not whole within HEAD_TIMEOUT_S, ends the
-connection: nobody can fill our memory, or hold a connection, before we know who it is.
+Nobody can fill our memory, or hold a connection, by what it does not send or read:
+
+- a head that is longer than MAX_HEAD_BYTES, or not whole within HEAD_TIMEOUT_S, ends the connection;
+- so does a body of which nothing comes for BODY_TIMEOUT_S while we wait for it;
+- so do more than MAX_HEAD_BYTES of a body that are no content (trailers, chunk extensions);
+- so does an answer of which nothing is read for ANSWER_TIMEOUT_S.
 """
 
 import asyncio
@@ -11,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 20.0
+BODY_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 120.0
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -19,13 +25,17 @@ class BoundedHttp(HttpToolsProtocol):
     head_bytes = 0
     is_in_head = True
     head_timer: asyncio.TimerHandle | None = None
+    no_content_bytes = 0
+    heard_at = 0.0
+    body_timer: asyncio.TimerHandle | None = None
+    answer_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel_timer()
+        self._cancel_timers()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -36,29 +46,68 @@ class BoundedHttp(HttpToolsProtocol):
             if self.head_bytes > MAX_HEAD_BYTES + len(data):
                 self._cut_off()
                 return
+        else:
+            # The parser joins a trailer in memory, however long it is; content sets the count back.
+            if self.no_content_bytes > MAX_HEAD_BYTES:
+                self._cut_off()
+                return
+            self.no_content_bytes += len(data)
+            self.heard_at = asyncio.get_running_loop().time()
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        self._cancel_timer()
-        self.is_in_head, self.head_bytes = False, 0
+        self._cancel_timers()
+        self.is_in_head, self.head_bytes, self.no_content_bytes = False, 0, 0
+        self.heard_at = asyncio.get_running_loop().time()
+        self._expect_body(BODY_TIMEOUT_S)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.no_content_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.is_in_head = True
+        if self.body_timer is not None:
+            self.body_timer.cancel()
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.answer_timer is None:
+            self.answer_timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._cut_off)
+
+    def resume_writing(self) -> None:
+        if self.answer_timer is not None:
+            self.answer_timer.cancel()
+            self.answer_timer = None
+        super().resume_writing()
 
     def _expect_head(self) -> None:
         if self.head_timer is None:
             self.head_timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._cut_off)
 
+    def _expect_body(self, after_s: float) -> None:
+        self.body_timer = asyncio.get_running_loop().call_later(after_s, self._check_body)
+
+    def _check_body(self) -> None:
+        silent_s = asyncio.get_running_loop().time() - self.heard_at
+        if self.flow.read_paused:
+            self._expect_body(BODY_TIMEOUT_S)  # it is we who do not read
+        elif silent_s < BODY_TIMEOUT_S:
+            self._expect_body(BODY_TIMEOUT_S - silent_s + 0.01)
+        else:
+            self._cut_off()
+
     def _cut_off(self) -> None:
-        self._cancel_timer()
+        self._cancel_timers()
         transport = cast("Any", self.transport)
         # No answer: a polite close would go on reading from someone who goes on sending.
         if not transport.is_closing():
             transport.abort()
 
-    def _cancel_timer(self) -> None:
-        if self.head_timer is not None:
-            self.head_timer.cancel()
-            self.head_timer = None
+    def _cancel_timers(self) -> None:
+        for timer in (self.head_timer, self.body_timer, self.answer_timer):
+            if timer is not None:
+                timer.cancel()
+        self.head_timer = self.body_timer = self.answer_timer = None

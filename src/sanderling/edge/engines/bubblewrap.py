@@ -15,6 +15,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from sanderling.oci import Digest, ImageConfig
 
 _log = logging.getLogger(__name__)
 _KILL_S = 10.0
+_UNPACK_AT_ONCE = 2
 
 
 @dataclass(slots=True)
@@ -67,9 +69,13 @@ class BubblewrapEngine:
 
     async def load(self, image: HeldImage) -> None:
         """Unpack each layer that is not there yet, then merge them."""
-        # A pull that ends while a module is created from the same layers must not unpack beside it.
+        # Images share layers, so two pulls that end together must not unpack beside each other.
         async with self._loading:
             await asyncio.to_thread(self._load, image)
+
+    async def has(self, image: HeldImage) -> bool:
+        """Say whether the image's root is laid out."""
+        return self._rootfs(image.config).is_dir()
 
     def _load(self, image: HeldImage) -> None:
         target = self._rootfs(image.config)
@@ -77,15 +83,22 @@ class BubblewrapEngine:
             return
         if len(image.config.diff_ids) != len(image.manifest.layers):
             raise Invalid(f"image {image.reference}: config and manifest differ in the number of layers")
-        layers, fresh = [], []
-        for diff_id, layer in zip(image.config.diff_ids, image.manifest.layers, strict=True):
-            folder = self._layout.folder("layers") / diff_id.hex
-            if not folder.is_dir() and folder not in layers:
-                aside = folder.with_suffix(".new")
-                shutil.rmtree(aside, ignore_errors=True)
-                unpack_layer(image.path(layer.digest), layer.media_type, diff_id, aside)
-                fresh.append((aside, folder))
-            layers.append(folder)
+        layers = [self._layout.folder("layers") / diff_id.hex for diff_id in image.config.diff_ids]
+        missing = {
+            folder: (diff_id, layer)
+            for folder, diff_id, layer in zip(layers, image.config.diff_ids, image.manifest.layers, strict=True)
+            if not folder.is_dir()
+        }
+
+        def unpack(folder: Path) -> tuple[Path, Path]:
+            diff_id, layer = missing[folder]
+            aside = folder.with_suffix(".new")
+            shutil.rmtree(aside, ignore_errors=True)
+            unpack_layer(image.path(layer.digest), layer.media_type, diff_id, aside)
+            return aside, folder
+
+        with ThreadPoolExecutor(_UNPACK_AT_ONCE, thread_name_prefix="unpack") as threads:
+            fresh = list(threads.map(unpack, missing))
         if fresh:
             os.sync()  # a layer that has its name is whole, after a power cut too
         for aside, folder in fresh:

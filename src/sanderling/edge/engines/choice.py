@@ -3,14 +3,24 @@
 import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sanderling.edge.engines.bubblewrap import BubblewrapEngine
+from sanderling.edge.engines.docker import find_docker
 from sanderling.edge.engines.port import ContainerEngine
 from sanderling.edge.engines.stage import Stage
 from sanderling.edge.layout import Layout
 from sanderling.edge.settings import EngineName
-from sanderling.errors import Unavailable
+from sanderling.errors import Invalid, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """How modules find the edge hub: lines for /etc/hosts, or the name that Docker is to lead here."""
+
+    hosts: str
+    docker_name: str
 
 
 def find_bwrap() -> Path | None:
@@ -49,11 +59,19 @@ async def check_bwrap(bwrap: Path, data: Path) -> None:
         )
 
 
-async def choose_engine(name: EngineName, layout: Layout, hosts: str, changed: Callable[[], None]) -> ContainerEngine:
+async def choose_engine(
+    name: EngineName, layout: Layout, device_id: str, gateway: Gateway, changed: Callable[[], None]
+) -> ContainerEngine:
     """Return the engine *name*; `auto` takes Docker where its API answers, else bubblewrap.
 
     Raises `Unavailable` with the way out when it does not work here.
     """
+    if name in ("docker", "auto"):
+        try:
+            return await find_docker(device_id, gateway.docker_name)
+        except (Unavailable, Invalid):
+            if name == "docker":
+                raise
     bwrap = find_bwrap()
     if bwrap is None:
         raise Unavailable(
@@ -61,4 +79,4 @@ async def choose_engine(name: EngineName, layout: Layout, hosts: str, changed: C
             "install `sanderling[edge]` (it has bubblewrap), or Docker"
         )
     await check_bwrap(bwrap, layout.root)
-    return BubblewrapEngine(layout, bwrap, hosts, changed)
+    return BubblewrapEngine(layout, bwrap, gateway.hosts, changed)

@@ -66,6 +66,11 @@ class Container:
     started_at: float | None = None
     exited_at: float | None = None
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its process is there."""
+        return self.state is State.RUNNING
+
 
 class ContainerEngine(Protocol):
     """Runs modules. All methods raise `Unavailable` when the engine does not answer."""
@@ -77,6 +82,10 @@ class ContainerEngine(Protocol):
 
     async def load(self, image: HeldImage) -> None:
         """Make *image* ready to be created from; idempotent. Raises `Invalid` for a broken image."""
+        ...
+
+    async def has(self, image: HeldImage) -> bool:
+        """Say whether *image* is ready to be created from: cheap, every turn asks."""
         ...
 
     async def containers(self) -> dict[str, Container]:

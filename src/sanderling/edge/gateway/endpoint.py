@@ -171,6 +171,9 @@ class ModuleConnection:
                 return
             for event in self._session.receive(data, time.monotonic()):
                 await self._take(event)
+            # What came right behind CONNECT has waited for the answer (MQTT 3.1.1, 3.1.4).
+            for event in self._session.receive(b"", time.monotonic()):
+                await self._take(event)
             self._flush()
             async with asyncio.timeout(60):
                 await self._writer.drain()
@@ -304,7 +307,7 @@ class ModuleConnection:
             self._session.publish(topics.twin_response_topic(204, request_id, version), b"", qos=0)
 
     def _was_acknowledged(self, publish: Publish) -> bool:
-        if not publish.dup or publish.packet_id is None or self._who is None:
+        if not publish.dup or publish.packet_id is None or self._who is None or not _has_message_id(publish):
             return False
         known = self._connections.acknowledged.get(self._who.module_id, OrderedDict())
         return known.get(publish.packet_id) == _mark(publish)
@@ -353,6 +356,18 @@ class ModuleConnection:
         data = self._session.take_outgoing()
         if data and not self._writer.is_closing():
             self._writer.write(data)
+
+
+def _has_message_id(publish: Publish) -> bool:
+    """Say whether equal bytes are the same message.
+
+    Clients count packet ids anew, and a sensor may say the same thing again: without an id of its
+    own a publish that is sent again is kept twice rather than lost (MQTT 3.1.1, 4.3.2).
+    """
+    with contextlib.suppress(Invalid):
+        parsed = topics.parse_upward(publish.topic)
+        return isinstance(parsed, topics.Telemetry) and bool(parsed.bag.get("$.mid"))
+    return False
 
 
 def _mark(publish: Publish) -> bytes:

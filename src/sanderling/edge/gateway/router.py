@@ -7,12 +7,15 @@ from typing import Any
 
 from sanderling.edge.gateway.store import UPSTREAM, Outgoing, Store, StoreFull
 from sanderling.errors import Invalid
-from sanderling.iot import HubConfig, Message, ModuleInput
+from sanderling.iot import HubConfig, Message, ModuleInput, property_bag
 
 _log = logging.getLogger(__name__)
 
 # A module that holds up the queue by not answering would never answer if its answers were refused too.
 _ROOM_FOR_ANSWERS = 1.25
+# On its way a message gets a delivery id, or who sent it: with those it must still be one that the next peer takes.
+_MAX_PROPERTIES = property_bag.MAX_PROPERTIES - 10
+_MAX_BAG_BYTES = 60_000  # of a topic's 65,535
 
 
 class Router:
@@ -42,8 +45,11 @@ class Router:
     async def accept(self, messages: Sequence[Message]) -> None:
         """Keep each message for each of its sinks; on disk when this returns.
 
-        Raises `StoreFull` when there is no room, and then keeps none of them.
+        Raises `StoreFull` when there is no room, and then keeps none of them; also as long as no
+        routes have ever come, for nobody knows yet where the messages go.
         """
+        if self._config is None and messages:
+            raise StoreFull("no routes have come to the edge hub yet; the sender has to wait")
         outgoing = [row for message in messages for row in self._sinks(message)]
         if not outgoing:
             return
@@ -66,8 +72,7 @@ class Router:
         return 1.0
 
     def _sinks(self, message: Message) -> list[Outgoing]:
-        if self._config is None:
-            return []
+        assert self._config is not None
         found: dict[tuple[str, str | None], Outgoing] = {}
         for spec in sorted(self._config.routes, key=lambda spec: spec.priority):
             sink = spec.route.sink
@@ -90,4 +95,7 @@ def read_message(device: str, module: str, bag: dict[str, str | None], body: byt
     message = Message.from_bag(body, own, device_id=device, module_id=module)
     if message.output is not None and not 0 < len(message.output) <= 256:
         raise Invalid("the name of an output has 1 to 256 characters")
+    # One that the hub does not take would hold up all that wait behind it, for ever.
+    if len(own) > _MAX_PROPERTIES or len(message.encoded_bag()) > _MAX_BAG_BYTES:
+        raise Invalid(f"a message has at most {_MAX_PROPERTIES} properties, of {_MAX_BAG_BYTES} bytes when encoded")
     return message

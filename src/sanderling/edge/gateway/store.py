@@ -88,12 +88,13 @@ class Store:
         self._work: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]] | None]
         self._work = queue.SimpleQueue()
         try:
+            path.touch(mode=0o600)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
             row = self._db.execute("SELECT coalesce(sum(size_bytes), 0) FROM messages").fetchone()
-        except sqlite3.Error as e:
+        except (sqlite3.Error, OSError) as e:
             raise Unavailable(f"the message store {path} cannot be opened: {e}") from e
         self.size_bytes: int = row[0]
         self._thread = threading.Thread(target=self._run, name="message store", daemon=True)

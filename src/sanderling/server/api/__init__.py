@@ -32,5 +32,5 @@ def create_api(parts: Parts) -> FastAPI:
     app.include_router(v1)
     app.include_router(well_known.router)
     add_handlers(app)
-    app.add_middleware(LimitBodies)
+    app.add_middleware(LimitBodies, admit=parts.access.authenticate)
     return app
