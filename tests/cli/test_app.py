@@ -78,6 +78,15 @@ def test_wrong_usage_is_one_line_with_a_way_out_and_exit_code_2(up: Any, tmp_pat
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("arguments", [[], ["model"], ["edge"]])
+def test_no_command_is_answered_with_the_help_as_it_is(up: Any, tmp_path: Path, arguments: list[str]) -> None:
+    done = up.cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "error:" not in done.stderr
+    assert done.stderr.startswith("Usage: sanderling")
+    assert len(done.stderr.splitlines()) > 8
+
+
 def test_a_folder_without_a_config_says_how_to_make_one(up: Any, tmp_path: Path) -> None:
     done = up.cli("model", "list", cwd=tmp_path)
     assert done.returncode == 2

@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -85,6 +89,25 @@ def test_a_device_without_the_edge_runtime_cannot_run_modules(up: Any, project: 
     done = up.cli("deploy", "--device", name, "--image", "a/b:1", "--no-wait", cwd=project)
     assert done.returncode == 2
     assert "has no edge runtime" in done.stderr
+
+
+def test_ctrl_c_while_waiting_says_what_goes_on(up: Any, project: Path, device: str) -> None:
+    arguments = ("deploy", "--device", device, "--image", "registry.example/scorer:1")
+    env = {**os.environ, "SANDERLING_CONFIG_DIR": str(up.config), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-P", "-m", "sanderling.cli", *arguments]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=project, env=env, stdout=pipe, stderr=pipe, text=True)
+    try:
+        assert process.stdout is not None
+        assert any("waiting for the device" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    told = f"the device keeps the deployment; look again: sanderling device modules {device}"
+    assert (process.returncode, errors.splitlines()) == (130, [told, "interrupted"])
+    assert [module["name"] for module in modules(up, project, device)] == ["scorer"]
 
 
 def test_a_plan_says_which_modules_it_ends(up: Any, project: Path, device: str) -> None:

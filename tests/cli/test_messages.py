@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 
@@ -12,6 +12,11 @@ def test_a_stream_without_messages_is_an_empty_document(up: Any, project: Path) 
     done = up.cli("messages", "--device", "nobody", "--json", cwd=project)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+    assert "no messages" in up.cli("messages", "--device", "nobody", cwd=project).stdout
+
+
+def sockets_of(pid: int) -> list[Path]:
+    return [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if str(fd.readlink()).startswith("socket:")]
 
 
 def test_ctrl_c_ends_following_with_exit_code_0(up: Any, project: Path) -> None:
@@ -19,7 +24,12 @@ def test_ctrl_c_ends_following_with_exit_code_0(up: Any, project: Path) -> None:
     env = {**os.environ, "SANDERLING_CONFIG_DIR": str(up.config)}
     process = subprocess.Popen(command, cwd=project, env=env, stderr=subprocess.PIPE, text=True)
     try:
-        sleep(2.5)
+        # It asks the server over a socket once it follows.
+        deadline = monotonic() + 20
+        while not sockets_of(process.pid):
+            assert monotonic() < deadline
+            sleep(0.05)
+        sleep(1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "")

@@ -9,7 +9,7 @@ def test_a_model_is_registered_listed_shown_downloaded_and_deleted(up: Any, proj
     (project / "model.pkl").write_bytes(b"model")
     done = up.cli("model", "register", "model.pkl", "--name", "digits", "--tag", "a=b", cwd=project)
     assert done.returncode == 0, done.stderr
-    assert "--> Registered digits:1, 1 file(s), 5 B" in done.stdout
+    assert "--> Registered digits:1, 1 file, 5 B" in done.stdout
     assert "digits" in up.cli("model", "list", cwd=project).stdout
     assert "a=b" in up.cli("model", "show", "digits:1", cwd=project).stdout
     assert up.cli("model", "download", "digits", "--to", "out", cwd=project).returncode == 0

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sanderling.cli.output import age_text, pairs_of, size_text
+from sanderling.cli.output import age_text, count_text, pairs_of, size_text, wrapped
 from sanderling.errors import Invalid
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -26,6 +26,24 @@ def test_ages_are_for_people(seconds: int, text: str) -> None:
 
 def test_what_never_was_is_never() -> None:
     assert age_text(None) == "never"
+
+
+def test_prose_is_wrapped_between_words_and_what_follows_is_indented() -> None:
+    text = "    model digits:1: " + "scikit-learn==1.9.1, " * 4
+    assert wrapped(text, None) == text
+    lines = wrapped(text, 40).splitlines()
+    assert lines[0] == "    model digits:1: scikit-learn==1.9.1,"
+    assert all(line.startswith("        scikit-learn==1.9.1") for line in lines[1:])
+    assert max(map(len, lines)) <= 40
+
+
+def test_a_digest_longer_than_the_window_stays_whole() -> None:
+    digest = f"sha256:{'a' * 64}"
+    assert digest in wrapped(f"--> assemble: {digest}: 104.3 MB", 60).splitlines()[1]
+
+
+def test_one_is_not_plural() -> None:
+    assert (count_text(1, "file"), count_text(2, "file")) == ("1 file", "2 files")
 
 
 def test_pairs_keep_what_follows_the_first_sign() -> None:

@@ -49,12 +49,16 @@ def test_a_script_scores_right_here(tmp_path: Path) -> None:
     [
         (["nix.py"], "nix.py is not there", 2),
         (["data.txt"], "data.txt is not a Python file", 2),
+        (["broken.py"], "broken.py, line 2: this is no Python", 2),
+        (["norun.py"], "norun.py has no function 'run'; add 'def run(raw_data): ...'", 2),
         (["score.py", "--model-dir", "nix"], "the model folder nix is not there", 2),
     ],
 )
 def test_bad_input_is_named(up: Any, tmp_path: Path, arguments: list[str], text: str, code: int) -> None:
     (tmp_path / "score.py").write_text(SCRIPT)
     (tmp_path / "data.txt").write_text("")
+    (tmp_path / "broken.py").write_text("def init(): pass\ndef run(:\n")
+    (tmp_path / "norun.py").write_text("def init(): pass\n")
     done = up.cli("serve", *arguments, cwd=tmp_path)
     assert (done.returncode, text in done.stderr) == (code, True), done.stderr
 

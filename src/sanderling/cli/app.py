@@ -21,6 +21,8 @@ from sanderling.cli import (
 from sanderling.cli.help import example
 from sanderling.cli.problems import report
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="sanderling",
     help="From a trained model to predictions on edge devices, on your own machines.",
@@ -66,4 +68,6 @@ def main() -> None:
         code = app(standalone_mode=False, prog_name="sanderling")
     except BaseException as error:  # noqa: BLE001 - the outermost edge: whatever comes is shown and gives a code
         code = report(error)
+    if code == INTERRUPTED:  # typer makes this of Ctrl-C, without a word
+        print("interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)

@@ -69,7 +69,11 @@ def deploy(
     states: Sequence[ModuleState] = ()
     if wait:
         began = monotonic()
-        states = plan.wait(target, on_change=lambda now: _show_states(out, now), timeout_s=timeout)
+        try:
+            states = plan.wait(target, on_change=lambda now: _show_states(out, now), timeout_s=timeout)
+        except KeyboardInterrupt:
+            typer.echo(f"the device keeps the deployment; look again: sanderling device modules {device}", err=True)
+            raise
         out.step(f"Running after {monotonic() - began:.1f} s")
         out.table(MODULE_COLUMNS, module_rows(states))
     out.result({"deviceId": device, "waited": wait, "modules": [state.to_json() for state in states]})

@@ -10,7 +10,7 @@ import typer
 
 from sanderling.cli.extras import needs_extra
 from sanderling.cli.help import example
-from sanderling.errors import Invalid, NotFound
+from sanderling.errors import Invalid, NotFound, Unavailable
 from sanderling.sdk.hints import hinted
 
 app = typer.Typer(help="Run the edge runtime on this device.", no_args_is_help=True)
@@ -53,17 +53,20 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # One line for each request would drown what matters.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    run_edge(
-        EdgeSettings(
-            connection_string=secret,
-            ca=ca,
-            data=data,
-            engine=engine,
-            gateway_port=gateway_port,
-            gateway_host=gateway_host,
-            stop_modules=stop_modules,
-        )
+    settings = EdgeSettings(
+        connection_string=secret,
+        ca=ca,
+        data=data,
+        engine=engine,
+        gateway_port=gateway_port,
+        gateway_host=gateway_host,
+        stop_modules=stop_modules,
     )
+    try:
+        run_edge(settings)
+    except Unavailable as error:
+        # The server is not asked about what this device cannot do.
+        raise hinted(error, "sanderling edge run --help") from None
 
 
 def _connection_string(file: Path | None) -> str:

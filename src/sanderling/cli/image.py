@@ -64,8 +64,12 @@ def build(
         out.line(f"    follow it: sanderling image logs {image.id} --follow")
         out.result(image.to_json())
         return
-    with BuildLog(out) as log:
-        image = image.wait(on_event=log)
+    try:
+        with BuildLog(out) as log:
+            image = image.wait(on_event=log)
+    except KeyboardInterrupt:
+        typer.echo(f"the server goes on building; follow it: sanderling image logs {image.id} --follow", err=True)
+        raise
     seconds = monotonic() - began
     out.line()
     out.table(COLUMNS, [log.summary(image, seconds)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanderling.cli.output import JSON_HELP, Output
-from sanderling.errors import Invalid, NotFound
+from sanderling.errors import Denied, Invalid, NotFound
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.settings import find_config, keep_ca, read_config, remember, running_servers, the_running_server
 from sanderling.sdk.workspace import Workspace
@@ -80,7 +80,10 @@ def _elsewhere(out: Output, url: str, ca: Path | None, code_stdin: bool) -> "Cli
     with Client(url, ca_file=ca_file) as nobody:
         nobody.call("GET", "/.well-known/sanderling")
         code = _code(code_stdin)
-        answer = nobody.call("POST", "/api/v1/sign-in", body={"code": code})
+        try:
+            answer = nobody.call("POST", "/api/v1/sign-in", body={"code": code})
+        except Denied as error:
+            raise hinted(error, "sanderling open, on the server's machine, prints another link") from None
     remember(url, ca_file=ca_file, token=answer["token"])
     out.step(f"Signed in to {url} until {answer['expiresAt']}")
     return connect(url)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sanderling.cli.help import example
-from sanderling.cli.output import JSON_HELP, Output, age_text, confirm, pairs_of, size_text, tags_text
+from sanderling.cli.output import JSON_HELP, Output, age_text, confirm, count_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
 from sanderling.sdk.model import Model
 from sanderling.sdk.workspace import Workspace
@@ -38,7 +38,7 @@ def register(
         model = Model.register(
             workspace, path, name, tags=tags, properties=properties, description=description, progress=meter
         )
-    out.step(f"Registered {model.id}, {len(model.files)} file(s), {size_text(model.size_bytes)}")
+    out.step(f"Registered {model.id}, {count_text(len(model.files), 'file')}, {size_text(model.size_bytes)}")
     out.result(model.to_json())
 
 

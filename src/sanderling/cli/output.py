@@ -6,6 +6,7 @@ stdout gets the document alone.
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -42,11 +43,19 @@ class Output:
         return self.console.is_terminal
 
     def step(self, text: str) -> None:
-        """Say what is being done."""
-        self.console.print(f"--> {text}", markup=False)
+        """Say what is being done; on a terminal, lines end between words."""
+        self.console.print(wrapped(f"--> {text}", self._window), markup=False)
+
+    def detail(self, text: str) -> None:
+        """Say more about the step, below it."""
+        self.console.print(wrapped(f"    {text}", self._window), markup=False)
+
+    @property
+    def _window(self) -> int | None:
+        return self.console.width if self.is_live else None
 
     def line(self, text: str = "") -> None:
-        """Print one line as it is."""
+        """Print one line as it is: it may be a command to copy."""
         self.console.print(text, markup=False)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> None:
@@ -80,6 +89,21 @@ class Output:
         if self.as_json:
             sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
             sys.stdout.flush()
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """Return *text* with line ends between words, and what follows indented; as it is when *width* is None."""
+    if width is None or len(text) <= width:
+        return text
+    indent = " " * (len(text) - len(text.lstrip()) + 4)
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+
+
+def count_text(count: int, noun: str) -> str:
+    """A count and its noun, which takes an s: 1 file, 2 files."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -6,11 +6,13 @@ Ctrl-C                              130, as shells have it
 """
 
 import os
+import shutil
 import sys
 import traceback
 
 import typer
 
+from sanderling.cli.output import wrapped
 from sanderling.errors import Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.sdk.hints import hints_of
 
@@ -44,6 +46,9 @@ def report(error: BaseException) -> int:
         _print(f"error: {_one_line(error.message)}", hints_of(error) or _default_hints(error))
     elif isinstance(error, typer.Abort):
         _print("error: not confirmed, so nothing was changed", ["--yes, to be asked nothing"])
+    elif type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help is the answer
+        print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+        return 2
     elif hasattr(error, "format_message"):  # wrong usage, as typer finds it
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "sanderling"
@@ -66,6 +71,8 @@ def _one_line(text: str) -> str:
 
 
 def _print(line: str, hints: list[str]) -> None:
-    print(line, file=sys.stderr)
+    # Hints are commands to copy, so only the sentence is wrapped.
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    print(wrapped(line, width), file=sys.stderr)
     for hint in hints:
         print(f"try: {hint}", file=sys.stderr)

@@ -74,6 +74,37 @@ class Meter:
             self._bar.update(self._task, completed=done, total=total)
 
 
+class Waiting:
+    """A line that turns and counts seconds while nothing else is told; on a terminal only."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._line: Progress | None = None
+
+    def show(self, text: str) -> None:
+        """Show the line until `close`."""
+        if not self._output.is_live:
+            return
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.close()
+        columns = (
+            TextColumn("   "),
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+        )
+        self._line = Progress(*columns, console=self._output.console, transient=True)
+        self._line.add_task(text, total=None)
+        self._line.start()
+
+    def close(self) -> None:
+        """Take the line off the screen."""
+        if self._line is not None:
+            self._line.stop()
+        self._line = None
+
+
 def _bar(output: Output) -> "Progress":
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

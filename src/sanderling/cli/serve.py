@@ -1,5 +1,6 @@
 """`sanderling serve`: run a scoring script right here, with no image."""
 
+import ast
 import os
 import socket
 import sys
@@ -30,6 +31,7 @@ def serve(
         raise hinted(NotFound(f"{script} is not there"), EXAMPLE)
     if script.suffix != ".py" or not os.access(script, os.R_OK):
         raise Invalid(f"{script} is not a Python file that can be read")
+    _check_script(script)
     if model_dir is not None and not model_dir.is_dir():
         raise NotFound(f"the model folder {model_dir} is not there")
     _check_port(host, port)
@@ -44,6 +46,27 @@ def serve(
     os.chdir(folder)
     # The scoring server takes this process over: signals and the exit code are its own.
     os.execv(sys.executable, [sys.executable, "-m", "sanderling_scoring"])
+
+
+def _check_script(script: Path) -> None:
+    """Refuse what can never score, before the scoring server says it with a traceback."""
+    try:
+        tree = ast.parse(script.read_bytes(), filename=str(script))
+    except SyntaxError as error:
+        raise Invalid(f"{script}, line {error.lineno}: this is no Python: {error.msg}") from error
+    except ValueError as error:
+        raise Invalid(f"{script} cannot be parsed as Python: {error}") from error
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.Name):
+            names.add(node.id)
+    for wanted, argument in (("init", ""), ("run", "raw_data")):
+        if not {wanted, "*"} & names:
+            raise Invalid(f"{script} has no function {wanted!r}; add 'def {wanted}({argument}): ...'")
 
 
 def _check_port(host: str, port: int) -> None:

@@ -58,7 +58,8 @@ def _show(out: Output, info: "ServerInfo") -> None:
     out.step("Ready; Ctrl-C stops it")
     out.facts(
         [
-            ("    portal", f"{info.sign_in_url}  (works once, 15 minutes; sanderling open prints another)"),
+            ("    portal", info.sign_in_url),
+            ("", "works once, for 15 minutes; sanderling open prints another"),
             ("    registry", info.url.removeprefix("https://")),
             ("    MQTT", f"{host}:{info.mqtt_port}"),
             ("    CA", info.ca_path),

@@ -21,7 +21,7 @@ class ImageNotFound(NotFound):
 
     def __init__(self, workspace: str, name: str, version: int | None = None) -> None:
         what = f"{name}:{version}" if version is not None else name
-        super().__init__(f"image '{what}' is not in workspace '{workspace}'; list the images to see which are")
+        super().__init__(f"image '{what}' is not in workspace '{workspace}'")
         self.workspace, self.name, self.version = workspace, name, version
 
 

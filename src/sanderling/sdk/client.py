@@ -309,7 +309,10 @@ def _translated(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise Unavailable(f"{url} did not answer in time; try again") from error
     except httpx.TransportError as error:
-        raise Unavailable(f"the connection to {url} broke ({error or type(error).__name__}); try again") from error
+        broken = Unavailable(f"the connection to {url} broke ({error or type(error).__name__}); try again")
+        if url.startswith("http://"):
+            hinted(broken, f"https://{url.removeprefix('http://')}, if that is a Sanderling server")
+        raise broken from error
     except OSError as error:
         raise Invalid(f"{error.filename or url}: {error.strerror or error}") from error
 
@@ -323,8 +326,12 @@ def _raise_for(response: httpx.Response) -> None:
         return
     status = response.status_code
     kind = ERROR_BY_STATUS.get(status, Unavailable if status >= 500 else Invalid)
-    message = _message_of(response) or f"the server answered {status} to {response.request.method} {response.url.path}"
-    error = kind(message)
+    where = f"{response.request.method} {response.url.path}"
+    # An answer to HEAD has no body that could say more.
+    silent = (
+        "this token is not known here, or has ended" if status == 401 else f"the server answered {status} to {where}"
+    )
+    error = kind(_message_of(response) or silent)
     if status == 401:
         hinted(error, "sanderling init, to sign in again")
     raise error

@@ -168,7 +168,7 @@ def _reference(image: Image | str) -> str:
         return image
     if image.state != "succeeded":
         raise hinted(
-            Invalid(f"image {image.id} is {image.state}; only a built image can be deployed"),
+            Invalid(f"image {image.id} is not built ({image.state}); only a built image can be deployed"),
             f"sanderling image logs {image.id} --follow",
         )
     return image.location

@@ -110,7 +110,7 @@ def _is_as_wanted(state: ModuleState) -> bool:
 def _late(device: Device, states: Sequence[ModuleState], timeout_s: float) -> str:
     found = ", ".join(f"{s.name} {s.status or 'not reported yet'}{_because(s)}" for s in states)
     link = "" if device.get(device.workspace, device.device_id).is_connected else "; it is not connected"
-    return f"device {device.device_id!r} is not there after {timeout_s:.0f} s: {found or 'no modules'}{link}"
+    return f"device {device.device_id!r} is not as deployed after {timeout_s:.0f} s: {found or 'no modules'}{link}"
 
 
 def _because(state: ModuleState) -> str:

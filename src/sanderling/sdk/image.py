@@ -175,7 +175,10 @@ class Image:
         segments = ["api", "v1", "workspaces", workspace.name, "images", name]
         if version is not None:
             segments += ["versions", str(version)]
-        return cls.from_json(workspace, workspace.client.call("GET", endpoint(*segments)))
+        try:
+            return cls.from_json(workspace, workspace.client.call("GET", endpoint(*segments)))
+        except NotFound as error:
+            raise hinted(error, "sanderling image list") from None
 
     @classmethod
     def list(cls, workspace: Workspace, name: str | None = None) -> Sequence["Image"]:
@@ -338,7 +341,7 @@ def _model_id(workspace: Workspace, model: Model | str) -> str:
     try:
         return Model.get(workspace, model).id
     except NotFound as error:
-        raise hinted(error, "sanderling model list", f"sanderling model register PATH --name {model}") from None
+        raise hinted(error, f"sanderling model register PATH --name {model}") from None
 
 
 def _mode(file: LocalFile) -> int:

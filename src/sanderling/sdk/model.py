@@ -141,7 +141,10 @@ class Model:
         segments = ["api", "v1", "workspaces", workspace.name, "models", name]
         if version is not None:
             segments += ["versions", str(version)]
-        return cls.from_json(workspace, workspace.client.call("GET", endpoint(*segments)))
+        try:
+            return cls.from_json(workspace, workspace.client.call("GET", endpoint(*segments)))
+        except NotFound as error:
+            raise hinted(error, "sanderling model list") from None
 
     @classmethod
     def list(

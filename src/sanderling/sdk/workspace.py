@@ -81,7 +81,7 @@ class Workspace:
                 Invalid(
                     f"{name!r} cannot name a workspace: 3 to 32 small letters, digits and dashes, no dash at the ends"
                 ),
-                "demo",
+                "sanderling init --name demo",
             )
         client = client or connect(url or the_running_server().url)
         details = client.call("POST", "/api/v1/workspaces", body={"name": name, "existOk": exist_ok})

@@ -139,7 +139,7 @@ class Access:
                         insert(tables.tokens).values(self._row(token, "session", row.workspace, expires_at))
                     )
                     return Granted(token, _time(expires_at))
-        raise Unauthenticated("this sign-in code was used already or has ended: make a new link with 'sanderling up'")
+        raise Unauthenticated("this sign-in code was used already or has ended: make a new link with 'sanderling open'")
 
     def revoke(self, token: str) -> None:
         """End *token*; one that is not known is ended already."""

@@ -146,7 +146,7 @@ class Workspaces:
         if version is not None and versions:
             numbers = ", ".join(str(number) for number in versions[-10:])
             raise NotFound(f"model '{name}' has no version {version} in workspace '{workspace}'; it has {numbers}")
-        raise NotFound(f"no model '{name}' in workspace '{workspace}': register it, or list the models for its name")
+        raise NotFound(f"no model '{name}' in workspace '{workspace}'")
 
     def get_file(self, workspace: str, name: str, version: int, path: str) -> tuple[ModelFile, Path]:
         """Return a file of a model and where its bytes lie on the disk."""

@@ -73,5 +73,7 @@ async function refresh() {
 }
 
 offerCopy(document);
+// On a narrow screen the pages' names are a strip that scrolls; the present one must be seen.
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 const paced = document.querySelector("main[data-refresh-s]");
 if (paced) setTimeout(refresh, Number(paced.dataset.refreshS) * 1000);
