@@ -16,6 +16,13 @@ import pytest
 from sanderling.cli import main
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file share its fixtures, those of the journey one run of the demo: each stays in one process."""
+    for item in items:
+        group = "journey" if item.path.parent.name == "journey" else f"{item.path.parent.name}/{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @dataclass(frozen=True)
 class Up:
     """A running `sanderling up`, and the command line of the user who started it."""

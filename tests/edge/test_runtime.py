@@ -1,5 +1,6 @@
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ async def test_a_restart_without_the_server_brings_all_back(cloud: Cloud, tmp_pa
         await until(lambda: log.read_bytes().count(b"started") == before + 1, "the module runs again, offline")
 
 
+@pytest.mark.slow
 async def test_the_old_module_runs_on_until_the_new_image_is_whole(cloud: Cloud, tmp_path: Path) -> None:
     connection = cloud.create_device()
     first = cloud.push(tiny_image("echo one; sleep 300"), tag="1")
@@ -122,6 +124,7 @@ async def test_a_wrong_password_is_reported_and_mended_by_a_new_deployment(cloud
         await until_running(cloud)
 
 
+@pytest.mark.slow
 async def test_a_module_that_fails_is_reported_with_its_last_words_and_started_again(
     cloud: Cloud, tmp_path: Path
 ) -> None:
@@ -241,3 +244,48 @@ async def test_a_full_disk_is_reported_and_the_module_starts_when_there_is_room(
         await until(lambda: "No space left on device" in description(), "the full disk is reported", 30)
         is_full = False
         await until_running(cloud)
+
+
+@pytest.mark.slow
+async def test_a_module_is_restarted_while_a_pull_hangs(cloud: Cloud, tmp_path: Path) -> None:
+    """A registry that takes the connection and says nothing must not hold up what runs."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    port = silent.getsockname()[1]
+    reference = cloud.push(tiny_image("echo started; sleep 1; exit 1"))
+    connection = cloud.create_device()
+    cloud.deploy({"m": module(reference)})
+    async with device(cloud, tmp_path / "edge", connection):
+        log = tmp_path / "edge/containers/m/log"
+        await until(lambda: log.exists() and b"started" in log.read_bytes(), "it has run")
+        await asyncio.sleep(6)  # it has exited, and is due in some five seconds; a pull gives up after ten
+        cloud.deploy({"m": module(reference), "slow": module(f"127.0.0.1:{port}/demo/none:1")})
+        await until(
+            lambda: "pulling" in cloud.reported().get("modules", {}).get("slow", {}).get("statusDescription", ""),
+            "the pull is reported",
+        )
+        await until(lambda: log.read_bytes().count(b"started") >= 2, "it is started again", 20)
+        assert "pulling" in cloud.reported()["modules"]["slow"]["statusDescription"]
+        await until(
+            lambda: "cannot be reached" in cloud.reported()["modules"]["slow"]["statusDescription"], "the pull gives up"
+        )
+    silent.close()
+
+
+async def test_a_deployment_that_is_invalid_changes_nothing(cloud: Cloud, tmp_path: Path) -> None:
+    reference = cloud.push(tiny_image("sleep 300"))
+    connection = cloud.create_device()
+    cloud.deploy({"m": module(reference)})
+    async with device(cloud, tmp_path / "edge", connection):
+        await until_running(cloud)
+        with cloud.client() as http:
+            # Past the hub's own check: the twin is patched, not deployed.
+            patch = {"properties": {"desired": {"modules": {"m": {"restartPolicy": "sometimes"}}}}}
+            url = "/twins/edge1/modules/%24edgeAgent?api-version=2021-04-12"
+            assert http.patch(url, json=patch, headers={"If-Match": "*"}).status_code == 200
+        status = await until(
+            lambda: (s := cloud.reported()["lastDesiredStatus"])["code"] == 400 and s, "the refusal is reported"
+        )
+        assert "module 'm': 'restartPolicy' is one of" in status["description"]
+        assert cloud.reported()["modules"]["m"]["runtimeStatus"] == "running"
+        cloud.deploy({"m": module(reference, restartPolicy="never")})
+        await until(lambda: cloud.reported()["lastDesiredStatus"]["code"] == 200, "a good one is taken")

@@ -229,6 +229,17 @@ async def test_connection_state_follows_the_connection(hub: Hub, join: Join) -> 
     assert found.last_activity_at is not None
 
 
+async def test_an_edge_device_is_seen_when_its_edge_runtime_is(hub: Hub, join: Join) -> None:
+    hub.identities.create("d1", change=IdentityChange(is_edge=True))
+    hub.identities.create("d1", "sensor")
+    await joined(join, connect_packet(hub, "d1", "sensor"))
+    assert hub.identities.get("d1").last_activity_at is None
+    await joined(join, connect_packet(hub, "d1", EDGE_HUB))
+    device, edge_hub = hub.identities.get("d1"), hub.identities.get("d1", EDGE_HUB)
+    assert device.last_activity_at == edge_hub.last_activity_at
+    assert device.connection_updated_at is not None
+
+
 @pytest.mark.parametrize(
     ("topic", "body"),
     [

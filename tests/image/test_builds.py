@@ -192,7 +192,8 @@ class TestWorkers:
         assert "package 'beta': no index has it" in failed.error
         assert failed.seconds is not None
         page = builds.read_log("demo", "digits", 1)
-        assert (page.events[-1].level, page.events[-1].text) == ("error", failed.error)
+        last = page.events[-1]
+        assert (last.step, last.level, last.text) == ("failed", "error", failed.error)
 
     def test_a_build_that_runs_can_be_cancelled_and_leaves_no_process(
         self, make_builds: MakeBuilds, score: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -206,6 +207,7 @@ class TestWorkers:
         assert workers(tmp_path)
         assert builds.cancel("demo", "digits", 1).state == "cancelled"
         assert wait(builds, build).state == "cancelled"
+        assert "cancelled" in [event.step for event in builds.read_log("demo", "digits", 1).events]
         assert not workers(tmp_path)
 
     def test_a_build_that_takes_too_long_fails(
@@ -279,7 +281,10 @@ class TestPublishing:
     ) -> None:
         with served(tmp_path) as (address, credentials):
             user = credentials.set_admin_enabled("demo", True)
-            target = PushTarget(address, username=user.username, password=user.passwords[0], plain_http=True)
+            password = user.passwords[0]
+            target = PushTarget(
+                address, username=user.username, password=password, plain_http=True, shown_as="registry.example:8443"
+            )
             builds = make_builds(target)
             builds.start()
             models = [ModelFiles("digits", 1, {"model.pkl": model})]
@@ -292,8 +297,10 @@ class TestPublishing:
             )
             assert answer.headers["docker-content-digest"] == done.digest
             again = wait(builds, builds.create("demo", "digits", script=SourceFile("score.py", score), models=models))
-        assert again.location == f"{address}/demo/digits:2"
+        assert again.location == "registry.example:8443/demo/digits:2"
         text = "\n".join(event.text for event in builds.read_log("demo", "digits", 2).events)
+        assert "registry.example:8443/demo/digits:2" in text
+        assert address not in text  # the way from the worker to the registry is no way for people
         assert "1 of 5 blobs" in text
         everything = b"".join(path.read_bytes() for path in (tmp_path / "builds").rglob("*") if path.is_file())
         assert user.passwords[0].encode() not in everything

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,16 @@ def commands() -> list[str]:
     assert block
     lines = [re.sub(r"\s+#.*$", "", line).strip() for line in block[1].splitlines()]
     return [line for line in lines if line]
+
+
+def python_of_the_docs() -> str:
+    """The example "In Python" of docs/journey.md, up to where it waits for a device that is not there."""
+    section = (README.parent / "docs" / "journey.md").read_text().split("## In Python")[1]
+    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert block
+    example, found, _ = block[1].partition("deployment.wait(device)")
+    assert found
+    return example
 
 
 def test_the_commands_of_the_readme_lead_from_a_model_to_predictions(told: Told, tmp_path: Path) -> None:
@@ -66,4 +77,6 @@ def test_the_commands_of_the_readme_lead_from_a_model_to_predictions(told: Told,
             seen.append(shlex.split(line)[:2][-1])
         modules = json.loads(run("sanderling device modules gateway-1 --json", folder, env))
         assert "running" in json.dumps(modules)
+        (folder / "journey.py").write_text(python_of_the_docs())
+        run(f"{sys.executable} journey.py", folder, env)
     assert {"up", "init", "model", "image", "registry", "device", "edge", "deploy", "messages"} <= set(seen)

@@ -43,8 +43,10 @@ def test_steps_that_overlap_last_as_long_as_they_do() -> None:
 
 
 def test_the_line_that_ends_a_build_is_its_result() -> None:
-    build = build_of([Event(0, "base"), Event(3, "done", "no mirror answers", level="error")], "failed", NOW)
+    build = build_of([Event(0, "base"), Event(3, "failed", "no mirror answers", level="error")], "failed", NOW)
     assert [(step.name, step.state) for step in build.steps] == [("base", "done"), ("result", "failed")]
+    build = build_of([Event(0, "base"), Event(3, "cancelled", "on request", level="warning")], "cancelled", NOW)
+    assert [(step.name, step.state) for step in build.steps] == [("base", "done"), ("result", "stopped")]
 
 
 def test_a_failed_build_failed_at_its_last_step() -> None:

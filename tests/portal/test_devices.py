@@ -78,4 +78,5 @@ def test_a_device_that_reports_nonsense_has_a_page(browser: httpx.Client, site: 
         link.report({"modules": {"m": nonsense}, "lastDesiredStatus": {"code": "x"}, "lastDesiredVersion": "y"})
     answer = browser.get("/fleet/devices/odd")
     assert answer.status_code == 200
-    assert "cannot be understood" in answer.text
+    assert "cannot be understood" not in answer.text
+    assert '<th scope="row">m' in answer.text

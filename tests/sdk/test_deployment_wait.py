@@ -6,7 +6,7 @@ import pytest
 from sanderling import Deployment, Device, Workspace
 from sanderling.errors import Unavailable
 from sanderling.sdk.deployment_wait import PATIENCE_S, DeploymentFailed, _Trouble, wait_for_modules
-from sanderling.sdk.device import ModuleState
+from sanderling.sdk.reports import ModuleState
 
 STATE = ModuleState("m", False, "running", "backoff", None, "no room", "i:1", "i:1", None, 1, 0, None)
 

@@ -12,9 +12,10 @@ from sanderling.cli.output import JSON_HELP, Output
 from sanderling.errors import Invalid
 from sanderling.sdk.deployment import Deployment, ManifestDeployment
 from sanderling.sdk.deployment_wait import modules_of
-from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.device import Device
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
+from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
 EXAMPLE = "sanderling deploy --device press-4 --image digits --port 5001 --input-from camera"

@@ -10,8 +10,9 @@ import typer
 from sanderling.cli.help import example
 from sanderling.cli.output import JSON_HELP, Output, age_text, confirm, tags_text
 from sanderling.errors import Conflict, Invalid
-from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.device import Device
 from sanderling.sdk.hints import hinted
+from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Register devices and see what runs on them.", no_args_is_help=True)
@@ -49,7 +50,7 @@ def list_(json_: Json = False) -> None:
                 device.device_id,
                 "yes" if device.is_edge else "no",
                 "connected" if device.is_connected else "disconnected",
-                age_text(device.last_activity_time),
+                _seen(device),
                 device.status,
             )
             for device in devices
@@ -71,7 +72,7 @@ def show(device_id: DeviceId, json_: Json = False) -> None:
             ("edge runtime", "yes" if device.is_edge else "no"),
             ("status", device.status),
             ("link", "connected" if device.is_connected else "disconnected"),
-            ("last seen", age_text(device.last_activity_time)),
+            ("last seen", _seen(device)),
             ("tags", tags_text(dict(device.tags))),
         ]
     )
@@ -130,6 +131,11 @@ def delete(
     out.result({"deleted": device_id})
 
 
+def _seen(device: Device) -> str:
+    """A device that is connected is seen now, whenever it last said anything."""
+    return "now" if device.is_connected else age_text(device.last_activity_time)
+
+
 def module_rows(states: Sequence[ModuleState]) -> list[tuple[object, ...]]:
     """Rows for `MODULE_COLUMNS`."""
     return [
@@ -138,7 +144,7 @@ def module_rows(states: Sequence[ModuleState]) -> list[tuple[object, ...]]:
             state.status or ("not reported yet" if state.desired_status else "unknown"),
             state.image,
             state.restart_count,
-            age_text(state.started_time),
+            age_text(state.started_time) if state.started_time else "",
             state.description if state.description != state.status else "",
         )
         for state in states

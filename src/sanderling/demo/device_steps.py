@@ -10,9 +10,10 @@ from sanderling.demo.sensor import Identity
 from sanderling.errors import NotFound
 from sanderling.iot import ConnectionString
 from sanderling.sdk.deployment import Deployment
-from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.device import Device
 from sanderling.sdk.image import Image
 from sanderling.sdk.registry import Credentials
+from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
 DEVICE = "demo-device"

@@ -29,7 +29,7 @@ def score_online(scene: Scene, on_device: OnDevice, training: Training) -> list[
     stream = _Stream(scene, on_device)
     handed_over = send(scene, on_device, training.digits, ONLINE)
     arrived = stream.wait_for(ONLINE, len(training.digits))
-    by_message = arrived.answers("messages at once", handed_over)
+    by_message = arrived.answers("messages", handed_over)
     scene.say(f"{len(arrived.by_digit)} digits as messages, {by_message.median_ms:.1f} ms from sensor to server")
     return [by_http, by_message]
 
@@ -55,7 +55,7 @@ def score_offline(scene: Scene, on_device: OnDevice, training: Training) -> list
     restored = monotonic()
     arrived = stream.wait_for(OFFLINE, len(digits))
     scene.say(f"the link is back; all {len(arrived.by_digit)} arrived within {monotonic() - restored:.1f} s, each once")
-    return [by_http, arrived.answers("messages at once, link cut", handed_over)]
+    return [by_http, arrived.answers("messages, link cut", handed_over)]
 
 
 def send(scene: Scene, on_device: OnDevice, digits: Sequence[Sequence[float]], phase: str) -> list[float]:

@@ -78,7 +78,7 @@ class Sensor:
         self._session.connection_lost()
 
     def send(self, readings: Sequence[Reading], output: str = "digits", timeout_s: float = 60) -> list[float]:
-        """Send *readings* and return when each was handed over (seconds since the epoch).
+        """Send *readings*, each when the one before is acknowledged; return when (seconds since the epoch).
 
         All of them are acknowledged, so the edge hub has them on its disk. Raises Unavailable if not in time.
         """
@@ -95,8 +95,7 @@ class Sensor:
             topic = events_topic(self._identity.device_id, self._identity.module_id, message.encoded_bag())
             handed_over.append(time())
             self._session.publish(topic, reading.body, monotonic())
-            self._exchange(wait_s=0)
-        self._exchange_until(lambda: not self._session.unacked, timeout_s)
+            self._exchange_until(lambda: not self._session.unacked, timeout_s)
         return handed_over
 
     def _connect_packet(self) -> Connect:

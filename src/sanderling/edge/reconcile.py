@@ -121,7 +121,7 @@ class Reconciler:
             self._generation = self._desired.generation
             self._troubles.clear()
         actual = await self._engine.containers()
-        held = await self._usable({spec.image for spec in config.modules.values()})
+        held = await self._creatable({spec.image for spec in config.modules.values()})
         now = self._clock()
         for name in config.modules:
             self._restarts[name] = self._restarts.get(name, Restarts()).settled(actual.get(name), now)
@@ -142,7 +142,7 @@ class Reconciler:
             self._tidied = self._generation
             await self._tidy([spec.image for spec in config.modules.values()], actual)
 
-    async def _usable(self, images: set[str]) -> dict[str, HeldImage]:
+    async def _creatable(self, images: set[str]) -> dict[str, HeldImage]:
         """Return the images that can be created from: fetched, verified, and laid out by the engine."""
         found = {}
         for image in images - self._pulls.keys():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from sanderling.errors import Invalid
@@ -167,11 +167,17 @@ class Identities:
         return len(flags), sum(flags)
 
     def note_connection(self, device_id: str, module_id: str | None) -> None:
-        """Remember that the identity has connected or gone just now. Nothing happens when it was deleted."""
+        """Remember that the identity has connected or gone just now. Nothing happens when it was deleted.
+
+        An edge device itself never connects: its edge runtime's modules speak for it.
+        """
         now = self._clock()
         values = {"connection_updated_at": now, "last_activity_at": now}
+        noted = _is(device_id, module_id)
+        if module_id in SYSTEM_MODULES:
+            noted = or_(noted, _is(device_id, None))
         with self._engine.begin() as db:
-            db.execute(update(tables.identities).where(_is(device_id, module_id)).values(values))
+            db.execute(update(tables.identities).where(noted).values(values))
 
     def _ensure_system_modules(self, db: Connection, device_id: str) -> None:
         for module_id in SYSTEM_MODULES:

@@ -19,6 +19,7 @@ from sanderling.image.debian.mirrors import choose_mirrors
 from sanderling.image.downloads import Downloads, Source
 from sanderling.image.environment import BASE_PYTHON, Environment, parse_environment
 from sanderling.image.events import Log
+from sanderling.image.figures import count_text, size_text
 from sanderling.image.layer_file import Layer
 from sanderling.image.layers import LayerStore, Made, check_paths
 from sanderling.image.parts import Parts
@@ -100,7 +101,7 @@ class _Build:
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
         self.log.say(
-            "assemble", f"{image.descriptor.digest}: {image.size_bytes / 1e6:.1f} MB, {total} layers, {cached} known"
+            "assemble", f"{image.descriptor.digest}: {size_text(image.size_bytes)}, {total} layers, {cached} known"
         )
         return image, self.layers.blobs
 
@@ -127,7 +128,7 @@ class _Build:
 
     def _fetch(self, wheels: list[Wheel]) -> dict[str, Path]:
         sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
-        digests = self.downloads.ensure_all(sources.values(), "wheels", f"{len(sources)} wheels")
+        digests = self.downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
         return {name: self.downloads.blobs.path(digest) for name, digest in digests.items()}
 
 

@@ -30,6 +30,7 @@ from sanderling.image.build_log import BuildLog, read_page
 from sanderling.image.build_process import BuildProcess
 from sanderling.image.build_records import BuildRecords, ImageBuild, ImageNotFound, State, WrongState
 from sanderling.image.events import Event, now_text
+from sanderling.image.figures import size_text
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.registry_client import PushTarget
 from sanderling.oci import Platform, is_repository
@@ -149,7 +150,7 @@ class ImageBuilds:
         version = self._records.next_version(workspace, name)
         recipe = replace(recipe, image=f"{workspace}/{name}:{version}")
         values = {
-            "location": f"{self._push(workspace).registry}/{recipe.image}",
+            "location": f"{self._push(workspace).shown}/{recipe.image}",
             "recipe": recipe.to_json(),
             "properties": dict(properties or {}),
         }
@@ -265,8 +266,8 @@ class ImageBuilds:
         """Write down how the build ended."""
         result = answer.get("result")
         if result is not None:
-            mb = f"{result['sizeBytes'] / 1e6:.1f} MB"
-            self._log(build).say("done", f"{build.location} ({mb}, {result['digest']}) in {result['seconds']:.1f} s")
+            size = size_text(result["sizeBytes"])
+            self._log(build).say("done", f"{build.location} ({size}, {result['digest']}) in {result['seconds']:.1f} s")
             values = {"digest": result["digest"], "size_bytes": result["sizeBytes"], "layers": result["layers"]}
             self._finish(build, "succeeded", **values)
         elif is_late:
@@ -283,7 +284,7 @@ class ImageBuilds:
         self, build: ImageBuild, state: State, *, expected: Sequence[State] = ("running",), **values: Any
     ) -> None:
         if values.get("error"):
-            self._log(build).say("done", values["error"], "error")
+            self._log(build).say(state, values["error"], "error" if state == "failed" else "warning")
         self._records.change(build, expected, state=state, finished_at=now_text(), **values)
         with self._changed:
             self._changed.notify_all()

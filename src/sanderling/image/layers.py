@@ -20,6 +20,7 @@ from sanderling.blobs import FileBlobs
 from sanderling.errors import Unavailable
 from sanderling.image.bytecode import Compiler, is_worth_compiling
 from sanderling.image.events import Log
+from sanderling.image.figures import count_text, size_text
 from sanderling.image.keep import read_json, write_durably
 from sanderling.image.layer_file import CODEC, Layer, write_layer
 from sanderling.image.tree import Entry
@@ -97,8 +98,8 @@ class LayerStore:
             files = {entry.path: entry.fingerprint() for entry in entries if entry.kind != "folder"}
         fields = {name: getattr(layer, name) for name in Layer.__dataclass_fields__}
         write_durably(self._recipes / f"{key}.json", json.dumps({"layer": fields, "files": files}).encode())
-        mb = f"{layer.plain_bytes / 1e6:.1f} MB, {layer.size_bytes / 1e6:.1f} MB compressed"
-        self._log.say("layers", f"{title}: {len(files)} files, {mb}")
+        sizes = f"{size_text(layer.plain_bytes)}, {size_text(layer.size_bytes)} compressed"
+        self._log.say("layers", f"{title}: {count_text(len(files), 'file')}, {sizes}")
         return Made(layer, files, False)
 
     def _until_stopped(self, entries: Iterable[Entry]) -> Iterator[Entry]:

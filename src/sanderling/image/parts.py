@@ -11,6 +11,7 @@ from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.rootfs import build_root
 from sanderling.image.environment import BASE_PYTHON
 from sanderling.image.events import Log
+from sanderling.image.figures import count_text
 from sanderling.image.layers import LayerStore, Made, Opened
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
 from sanderling.image.resolve import Wheel
@@ -83,7 +84,9 @@ class Parts:
         files = sorted((recipe.script, *recipe.files), key=lambda file: file.path)
         entries = [file_entry(f"{APP_ROOT}/{f.path}", f.source, executable=f.executable) for f in files]
         inputs = [[f.path, f.executable, hash_file(f.source)] for f in files]
-        return self.layers.ensure("application", inputs, f"{recipe.script.path} and files", _given(entries))
+        beside = f" and {count_text(len(recipe.files), 'file')}" if recipe.files else ""
+        title = f"{recipe.script.path}{beside}"
+        return self.layers.ensure("application", inputs, title, _given(entries))
 
 
 def merge(wheels: Mapping[str, Sequence[Entry]]) -> list[Entry]:

@@ -16,6 +16,7 @@ from sanderling.blobs import FileBlobs
 from sanderling.errors import Unavailable
 from sanderling.image.assembly import Assembled
 from sanderling.image.events import Log, Progress
+from sanderling.image.figures import size_text
 from sanderling.image.layout import DamagedLayer, image_blobs
 from sanderling.image.registry_client import PushTarget, RegistryClient, blob_path
 from sanderling.oci import Digest, Hasher
@@ -45,7 +46,7 @@ def push(
             present = pool.map(partial(_is_there, registry), wanted)
             missing = [digest for digest, there in zip(wanted, present, strict=True) if not there]
             total = sum(wanted[digest] for digest in missing)
-            progress = Progress(log, "push", f"{target.registry}/{target.repository}", total)
+            progress = Progress(log, "push", f"{target.shown}/{target.repository}", total)
             futures = [
                 pool.submit(
                     _push_blob, registry, blobs, digest, wanted[digest], (mount_from or {}).get(digest), progress
@@ -60,7 +61,7 @@ def push(
         if missing:
             progress.finish()
         _push_manifests(registry, image, target.tag)
-        log.say("push", f"{len(missing)} of {len(wanted)} blobs, {sent / 1e6:.1f} MB sent")
+        log.say("push", f"{len(missing)} of {len(wanted)} blobs, {size_text(sent)} sent")
         return sent
     finally:
         if client is None:

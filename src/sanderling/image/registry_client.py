@@ -30,7 +30,8 @@ Body = Callable[[], Iterator[bytes]]
 class PushTarget:
     """Where an image goes, and who says so: user and password, or a bearer *token*; *ca* is a PEM file.
 
-    The build service fills in *repository* and *tag*.
+    The build service fills in *repository* and *tag*. *shown_as* is what people call the registry, when a build
+    reaches it at another address than they do.
     """
 
     registry: str
@@ -41,6 +42,12 @@ class PushTarget:
     token: str | None = field(default=None, repr=False)
     ca: Path | None = None
     plain_http: bool = False
+    shown_as: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The registry's `host[:port]` for people."""
+        return self.shown_as or self.registry
 
     def to_json(self) -> dict[str, Any]:
         """All but the secrets."""
@@ -50,6 +57,7 @@ class PushTarget:
             "tag": self.tag,
             "ca": str(self.ca) if self.ca else None,
             "plainHttp": self.plain_http,
+            "shownAs": self.shown_as,
         }
 
     def secrets(self) -> dict[str, str]:
@@ -70,6 +78,7 @@ class PushTarget:
                 secrets.get("token"),
                 Path(data["ca"]) if data.get("ca") else None,
                 bool(data.get("plainHttp")),
+                str(data.get("shownAs") or ""),
             )
         except (KeyError, TypeError) as e:
             raise Invalid(f"the push target cannot be read: {e}") from e

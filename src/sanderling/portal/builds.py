@@ -60,7 +60,7 @@ class Build:
 
 # The line that ends a build belongs to no step: it is what came of it.
 RESULT = "result"
-NAMES = {"": "build", "done": RESULT}
+NAMES = {"": "build", "done": RESULT, "failed": RESULT, "cancelled": RESULT}
 LAST_STATE = {"running": "running", "failed": "failed", "cancelled": "stopped"}
 
 

@@ -75,7 +75,7 @@ def device_row(device: Device, now: datetime) -> DeviceRow:
 
 def module_row(module: ModuleState) -> ModuleRow:
     seen = module.status is not None
-    description = str(module.description)
+    description = "" if module.description == module.status else str(module.description)
     if seen and module.desired_image and module.image != module.desired_image:
         description = f"{description + '; ' if description else ''}to be replaced by {module.desired_image}"
     return ModuleRow(
@@ -84,7 +84,7 @@ def module_row(module: ModuleState) -> ModuleRow:
         status=str(module.status or "expected"),
         description=description,
         image=module.image,
-        exit_code=module.exit_code,
+        exit_code=None if module.status == "running" else module.exit_code,  # of an end that is over
         restarts=module.restart_count if seen else None,
         started_time=module.started_time,
     )

@@ -13,11 +13,12 @@ It speaks the server's public HTTP API and nothing else.
 
 from sanderling.sdk.deployment import Deployment, ManifestDeployment
 from sanderling.sdk.deployment_wait import DeploymentFailed
-from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.device import Device
 from sanderling.sdk.image import BuildFailed, Image, LogEvent
 from sanderling.sdk.messages import Message, Messages
 from sanderling.sdk.model import Model
 from sanderling.sdk.registry import Credentials, Registry
+from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
 __all__ = [

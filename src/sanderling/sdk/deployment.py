@@ -14,10 +14,11 @@ from sanderling.errors import Invalid, NotFound
 from sanderling.iot import AgentConfig, DeploymentManifest, HubConfig, ModuleSpec, RegistryCredential
 from sanderling.iot.identity import check_id
 from sanderling.sdk.deployment_wait import wait_for_modules
-from sanderling.sdk.device import Device, ModuleState
+from sanderling.sdk.device import Device
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
 from sanderling.sdk.registry import Credentials
+from sanderling.sdk.reports import ModuleState
 
 SCORING_PORT = "5001/tcp"
 ENDPOINT = re.compile(r"[^/\s\"*]+")

@@ -11,8 +11,9 @@ from typing import Any
 
 from sanderling.errors import SanderlingError, Unavailable
 from sanderling.iot import DeploymentManifest
-from sanderling.sdk.device import Device, ModuleState, desired_status_in, module_states_in
+from sanderling.sdk.device import Device
 from sanderling.sdk.hints import hinted
+from sanderling.sdk.reports import ModuleState, desired_status_in, module_states_in
 
 POLL_S = 0.5
 PATIENCE_S = 60.0

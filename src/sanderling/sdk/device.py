@@ -7,76 +7,12 @@ from typing import Any
 
 from sanderling.errors import Conflict, NotFound
 from sanderling.iot.identity import check_id
-from sanderling.sdk.connection import endpoint, parse_time
+from sanderling.sdk.connection import endpoint
 from sanderling.sdk.hints import hinted
+from sanderling.sdk.reports import DesiredStatus, ModuleState, activity_time, desired_status_in, module_states_in
 from sanderling.sdk.workspace import Workspace
 
 API_VERSION = {"api-version": "2021-04-12"}
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleState:
-    """A module of a device: what is wanted of it and what the device reports.
-
-    Attributes:
-        name: Its name.
-        is_system: Whether it belongs to the edge runtime itself.
-        desired_status: running or stopped, or None when it is not (or no longer) wanted.
-        status: running, backoff, unhealthy, stopped, failed, dead or unknown; None before the first report.
-        is_ready: Whether it has answered since its start; None when the device cannot ask it.
-        description: What the device says of it.
-        image: The image it runs, or is to run.
-        desired_image: The image it is to run, or None.
-        image_digest: The digest the device runs, or None.
-        exit_code: Of its last end, or None.
-        restart_count: How often it was started again.
-        started_time: When it was started last.
-    """
-
-    name: str
-    is_system: bool
-    desired_status: str | None
-    status: str | None
-    is_ready: bool | None
-    description: str
-    image: str
-    desired_image: str | None
-    image_digest: str | None
-    exit_code: int | None
-    restart_count: int
-    started_time: datetime | None
-
-    def to_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        return {
-            "name": self.name,
-            "isSystem": self.is_system,
-            "desiredStatus": self.desired_status,
-            "status": self.status,
-            "ready": self.is_ready,
-            "statusDescription": self.description,
-            "image": self.image,
-            "desiredImage": self.desired_image,
-            "imageDigest": self.image_digest,
-            "exitCode": self.exit_code,
-            "restartCount": self.restart_count,
-            "startedAt": self.started_time.isoformat() if self.started_time else None,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredStatus:
-    """What the device says of the deployment as a whole.
-
-    Attributes:
-        version: The desired version it speaks of; 0 before the first report.
-        code: 200 when it is applied; 400 and up when it cannot be.
-        description: Why it cannot be.
-    """
-
-    version: int
-    code: int
-    description: str
 
 
 @dataclass(frozen=True)
@@ -263,7 +199,7 @@ class Device:
             is_edge=bool((values.get("capabilities") or {}).get("iotEdge")),
             status=values.get("status") or "enabled",
             is_connected=values.get("connectionState") == "Connected",
-            last_activity_time=_activity(values.get("lastActivityTime")),
+            last_activity_time=activity_time(values.get("lastActivityTime")),
             tags=dict(values.get("tags") or {}),
         )
 
@@ -277,28 +213,6 @@ class Device:
             "lastActivityAt": self.last_activity_time.isoformat() if self.last_activity_time else None,
             "tags": dict(self.tags),
         }
-
-
-def module_states_in(twin: Mapping[str, Any]) -> Sequence[ModuleState]:
-    """The modules in the properties of an `$edgeAgent` twin, those of the edge runtime first."""
-    desired, reported = twin.get("desired", {}), twin.get("reported", {})
-    states = []
-    for section, is_system in (("systemModules", True), ("modules", False)):
-        wanted, seen = desired.get(section) or {}, reported.get(section) or {}
-        for name in sorted({*wanted, *seen}):
-            states.append(_module_state(name, is_system, wanted.get(name), seen.get(name)))
-    return states
-
-
-def desired_status_in(twin: Mapping[str, Any]) -> DesiredStatus:
-    """The device's verdict in the properties of its `$edgeAgent` twin."""
-    reported = twin.get("reported", {})
-    status = reported.get("lastDesiredStatus") or {}
-    return DesiredStatus(
-        int(reported.get("lastDesiredVersion") or 0),
-        int(status.get("code") or 0),
-        str(status.get("description") or ""),
-    )
 
 
 def _rest(
@@ -317,30 +231,3 @@ def _rest(
 
 def _unknown(device_id: str) -> NotFound:
     return hinted(NotFound(f"there is no device {device_id!r}"), "sanderling device list")
-
-
-def _activity(text: str | None) -> datetime | None:
-    """The hub writes the year 1 for never."""
-    return None if not text or text.startswith("0001") else parse_time(text)
-
-
-def _module_state(
-    name: str, is_system: bool, wanted: Mapping[str, Any] | None, seen: Mapping[str, Any] | None
-) -> ModuleState:
-    wanted_settings = (wanted or {}).get("settings") or {}
-    seen_settings = (seen or {}).get("settings") or {}
-    exit_code = (seen or {}).get("exitCode")
-    return ModuleState(
-        name=name,
-        is_system=is_system,
-        desired_status=(wanted or {}).get("status", "running") if wanted else None,
-        status=(seen or {}).get("runtimeStatus"),
-        is_ready=ready if isinstance(ready := (seen or {}).get("ready"), bool) else None,
-        description=(seen or {}).get("statusDescription") or "",
-        image=seen_settings.get("image") or wanted_settings.get("image") or "",
-        desired_image=wanted_settings.get("image"),
-        image_digest=seen_settings.get("imageHash"),
-        exit_code=exit_code if isinstance(exit_code, int) else None,
-        restart_count=int((seen or {}).get("restartCount") or 0),
-        started_time=_activity((seen or {}).get("lastStartTimeUtc")),
-    )

@@ -96,7 +96,8 @@ def _make_builds(
     settings: ServerSettings, tls: TlsFiles, engine: Engine, credentials: RegistryCredentials
 ) -> ImageBuilds:
     # The worker reaches the registry at the server's own address: the public one may lead through a relay.
-    target = PushTarget(settings.own_url.removeprefix("https://"), "", "", ca=tls.ca.absolute())
+    own = settings.own_url.removeprefix("https://")
+    target = PushTarget(own, ca=tls.ca.absolute(), shown_as=settings.login_server)
 
     def push(workspace: str) -> PushTarget:
         scope = Scope.of(f"{workspace}/*", "pull", "push")
