@@ -1,4 +1,5 @@
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -198,6 +199,51 @@ async def test_settings_that_cannot_be_are_refused_at_once(cloud: Cloud, tmp_pat
         with pytest.raises(Unavailable, match="choose another with --gateway-port"):
             async with device(cloud, tmp_path / "other", connection, gateway_port=first.gateway_port):
                 pass
+
+
+async def test_a_turn_that_fails_for_whatever_reason_is_repeated_and_the_edge_hub_goes_on(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = cloud.create_device()
+    cloud.deploy({"m": module(cloud.push(tiny_image("sleep 300")))})
+    async with device(cloud, tmp_path / "edge", connection) as edge:
+        await until_running(cloud)
+        assert edge._engine is not None
+        containers, faults = edge._engine.containers, [OSError(28, "No space left on device"), TypeError("a fault")]
+
+        async def failing() -> Any:
+            if faults:
+                raise faults.pop()
+            return await containers()
+
+        monkeypatch.setattr(edge._engine, "containers", failing)
+        cloud.deploy({"m": module(cloud.push(tiny_image("echo new; sleep 300"), tag="2"))})
+        log = tmp_path / "edge/containers/m/log"
+        await until(lambda: log.exists() and b"new" in log.read_bytes(), "the new module runs", 30)
+        assert not faults
+
+
+async def test_a_full_disk_is_reported_and_the_module_starts_when_there_is_room(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = cloud.create_device()
+    fsync, is_full = os.fsync, True
+
+    def on_a_full_disk(fd: int) -> None:
+        if is_full and "container.json" in str(Path(f"/proc/self/fd/{fd}").readlink()):
+            raise OSError(28, "No space left on device")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", on_a_full_disk)
+    cloud.deploy({"m": module(cloud.push(tiny_image("sleep 300")))})
+    async with device(cloud, tmp_path / "edge", connection):
+
+        def description() -> str:
+            return str(cloud.reported().get("modules", {}).get("m", {}).get("statusDescription"))
+
+        await until(lambda: "No space left on device" in description(), "the full disk is reported", 30)
+        is_full = False
+        await until_running(cloud)
 
 
 @pytest.mark.slow

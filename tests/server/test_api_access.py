@@ -139,3 +139,9 @@ def test_the_portal_signs_in_with_a_link_and_shows_the_workspace(server: Running
     assert overview.status_code == 200
     assert "demo" in overview.text
     assert browser.get("/no-such-page").status_code == 404
+
+
+def test_a_session_does_not_make_itself_last_for_ever(server: RunningServer) -> None:
+    code = server.api.post("/api/v1/sign-in-links").json()["url"].partition("#")[2]
+    token = server.anyone.post("/api/v1/sign-in", json={"code": code}).json()["token"]
+    assert code_of(server.client(token).post("/api/v1/sign-in-links")) == (403, "denied")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tests.server.conftest import RunningServer
 
 WS = "/api/v1/workspaces/demo"
+DIGEST = b"sha256:" + sha256(b"text").hexdigest().encode()
 
 
 def register(server: RunningServer, name: str, **more: Any) -> Any:
@@ -123,3 +124,18 @@ def test_a_stranger_cannot_make_the_server_keep_a_long_body(server: RunningServe
         answer = server.anyone.post(path, content=b"[" * 100_000, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
         assert answer.headers["connection"] == "close"
+
+
+def test_values_that_nothing_can_hold_are_400_everywhere(server: RunningServer) -> None:
+    huge, half = "9" * 30, b'"\\ud800"'
+    json_type = {"Content-Type": "application/json"}
+    answers = [server.api.get(f"{WS}/{path}") for path in (f"models/m/versions/{huge}", f"images/i/versions/{huge}")]
+    answers.append(server.api.get(f"/api/v1/messages?after={huge}"))
+    answers.append(server.anyone.post("/api/v1/sign-in", content=b'{"code":' + half + b"}", headers=json_type))
+    body = b'{"name":"m","description":' + half + b',"files":[{"path":"a","digest":"' + DIGEST + b'"}]}'
+    server.send("demo", b"text")
+    answers.append(server.api.post(f"{WS}/models", content=body, headers=json_type))
+    server.api.put("/devices/half", json={"deviceId": "half"})
+    answers.append(server.api.patch("/twins/half", content=b'{"tags":{"a":' + half + b"}}", headers=json_type))
+    assert [answer.status_code for answer in answers] == [400] * len(answers)
+    assert server.api.get("/twins/half").json()["tags"] == {}

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sanderling.errors import Unavailable
+
 _log = logging.getLogger(__name__)
 
 
@@ -20,7 +22,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Put *data* at *path*: temporary file, fsync, rename, fsync of the folder."""
+    """Put *data* at *path*: temporary file, fsync, rename, fsync of the folder.
+
+    Raises `Unavailable` when the disk does not take it; then the old file stays.
+    """
+    try:
+        _write(path, data, mode)
+        sync_folder(path.parent)
+    except OSError as e:
+        raise Unavailable(f"{path} cannot be written: {e.strerror or e}") from e
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
@@ -34,7 +47,6 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: object, mode: int = 0o600) -> None:

@@ -33,7 +33,7 @@ from sanderling.edge.plan import (
 from sanderling.edge.pull import Progress, Puller, explain
 from sanderling.edge.readiness import Readiness
 from sanderling.edge.report import Trouble, module_report
-from sanderling.errors import Invalid, SanderlingError
+from sanderling.errors import Invalid, SanderlingError, Unavailable
 from sanderling.iot import ModuleSpec
 
 _log = logging.getLogger(__name__)
@@ -94,13 +94,19 @@ class Reconciler:
         async with asyncio.TaskGroup() as pulls:
             while True:
                 self._wake.clear()
+                wait_s = _EVERY_WHILE_STARTING_S
                 try:
                     await self.turn(pulls)
+                    if all(self._ready.values()):
+                        wait_s = _EVERY_S
                 except SanderlingError as e:
                     _log.warning("this turn failed and is repeated: %s", e)
                     self._report({}, {"code": 500, "description": e.message})
+                except Exception:  # noqa: BLE001 - whatever it is, the modules and their messages go on
+                    _log.exception("this turn failed and is repeated")
+                    self._report({}, {"code": 500, "description": "the device's log says what failed"})
                 try:
-                    async with asyncio.timeout(_EVERY_S if all(self._ready.values()) else _EVERY_WHILE_STARTING_S):
+                    async with asyncio.timeout(wait_s):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
@@ -159,7 +165,8 @@ class Reconciler:
                 continue
             try:
                 await self._run_step(step, modules.get(name), held)
-            except SanderlingError as e:
+            except (SanderlingError, OSError) as caught:
+                e = _ours(caught)
                 failed.add(name)
                 self._troubled(name, e, e.message if repr(name) in e.message else f"module {name!r}: {e.message}")
             else:
@@ -235,7 +242,8 @@ class Reconciler:
             )
             # Unpacked here, beside the loop, and with the diffIDs verified: before the old module is stopped.
             await self._engine.load(image)
-        except SanderlingError as e:
+        except (SanderlingError, OSError) as caught:
+            e = _ours(caught)
             _log.warning("the pull of %s failed: %s", spec.image, e)
             latest = self._desired.config
             for module in (latest or config).modules.values():
@@ -294,3 +302,8 @@ class Reconciler:
         in_use = [*images, *(container.image for container in actual.values())]
         configs = await asyncio.to_thread(self._content.keep_only, in_use)
         await self._engine.discard(configs)
+
+
+def _ours(error: SanderlingError | OSError) -> SanderlingError:
+    """Return *error* as one of ours: a disk that is full today may have room tomorrow."""
+    return error if isinstance(error, SanderlingError) else Unavailable(f"the device's disk: {error.strerror or error}")

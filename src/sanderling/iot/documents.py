@@ -9,10 +9,15 @@ from sanderling.errors import Invalid
 def parse(raw: bytes | str, what: str) -> Any:
     """Return the JSON value in *raw*. Raises Invalid, naming *what* it should have been.
 
-    NaN and infinities, text that is not UTF-8 and nesting without end are refused.
+    NaN and infinities, text that is not UTF-8 (half a surrogate pair can be escaped, but never
+    written again) and nesting without end are refused.
     """
     try:
-        return json.loads(raw.decode() if isinstance(raw, bytes) else raw, parse_constant=_refuse)
+        text = raw.decode() if isinstance(raw, bytes) else raw
+        value = json.loads(text, parse_constant=_refuse)
+        if isinstance(raw, str) or "\\ud" in text.lower():
+            compact(value)
+        return value
     except (ValueError, RecursionError) as error:
         detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Invalid(f"{what} is not JSON: {detail}") from error

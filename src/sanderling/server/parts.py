@@ -2,6 +2,7 @@
 
 import asyncio
 import platform
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -46,6 +47,8 @@ class Parts:
     started_at: datetime
     # Set when the server is told to stop: whoever waits for news (long polls) answers at once.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    # Held while an image takes models, and while one is deleted: two stages, which share no transaction.
+    models_in_use: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def owner_token_file(self) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from sanderling.edge.gateway.endpoint import Connections
 from sanderling.edge.gateway.store import Store
 from sanderling.edge.link import HubLink
+from sanderling.errors import Unavailable
 from sanderling.iot import TwinLimits, documents, twin
 
 _log = logging.getLogger(__name__)
@@ -86,12 +87,19 @@ class ModuleTwins:
         if "reported" not in document and reported is not None:
             kept["reported"] = reported
         self._documents[module_id] = kept
-        self._group.create_task(self._keep(module_id, kept))
+        self._group.create_task(self._keep_if_possible(module_id, kept))
         connection = self._connections.by_module.get(module_id)
         if old is not None and connection is not None and old != desired:
             patch = twin.difference(twin.without_ours(old), twin.without_ours(desired))
             version = desired.get("$version", 1)
             connection.publish_desired(version, documents.compact({**patch, "$version": version}))
+
+    async def _keep_if_possible(self, module_id: str, document: Json) -> None:
+        """What the hub said comes again with the next connection: a full disk must not end the edge hub."""
+        try:
+            await self._keep(module_id, document)
+        except Unavailable as e:
+            _log.warning("the twin of module %r is not kept: %s", module_id, e)
 
     async def _keep(self, module_id: str, document: Json) -> None:
         self._documents[module_id] = document

@@ -59,6 +59,8 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(SanderlingError, _on_ours)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_framework)
+    app.add_exception_handler(UnicodeEncodeError, _on_half_a_pair)
+    app.add_exception_handler(OverflowError, _on_huge_number)
     app.add_exception_handler(Exception, _on_fault)
 
 
@@ -81,6 +83,15 @@ async def _on_framework(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         message = f"there is no {request.url.path} here; /api/openapi.json lists what there is"
     return answer(error.status_code, code, message, dict(error.headers or {}))
+
+
+async def _on_half_a_pair(_request: Request, _error: Exception) -> JSONResponse:
+    # JSON can escape half of a surrogate pair; no encoding, and no database, takes it.
+    return answer(400, "invalid", "a text holds half of a surrogate pair: send whole characters")
+
+
+async def _on_huge_number(_request: Request, _error: Exception) -> JSONResponse:
+    return answer(400, "invalid", "a number is larger than any that can be here")
 
 
 async def _on_fault(_request: Request, error: Exception) -> JSONResponse:

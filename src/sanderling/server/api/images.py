@@ -94,21 +94,22 @@ class LogPage(Shape):
 @router.post("", status_code=202)
 def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape:
     """Queue a build from content that was sent before. Its log tells how it goes."""
-    build = parts.builds.create(
-        ws,
-        body.name,
-        script=SourceFile(body.script.path, _source(parts, ws, body.script.path, body.script.digest)),
-        environment=_source(parts, ws, "the environment", body.environment.digest) if body.environment else None,
-        files=[
-            SourceFile(file.path, _source(parts, ws, file.path, file.digest), bool(file.mode & 0o100))
-            for file in body.files
-        ],
-        models=[_model(parts, ws, model) for model in body.models],
-        platforms=body.platforms if body.platforms is not None else [parts.platform],
-        tags=body.tags,
-        properties=body.properties,
-        description=body.description,
-    )
+    with parts.models_in_use:
+        build = parts.builds.create(
+            ws,
+            body.name,
+            script=SourceFile(body.script.path, _source(parts, ws, body.script.path, body.script.digest)),
+            environment=_source(parts, ws, "the environment", body.environment.digest) if body.environment else None,
+            files=[
+                SourceFile(file.path, _source(parts, ws, file.path, file.digest), bool(file.mode & 0o100))
+                for file in body.files
+            ],
+            models=[_model(parts, ws, model) for model in body.models],
+            platforms=body.platforms if body.platforms is not None else [parts.platform],
+            tags=body.tags,
+            properties=body.properties,
+            description=body.description,
+        )
     return shape(parts, build)
 
 

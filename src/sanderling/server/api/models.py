@@ -95,11 +95,12 @@ def get_model(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> Mod
 @router.delete("/{name}/versions/{version}", status_code=204)
 def delete_model(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> Response:
     """Delete one version; its number is never used again. 409 when an image was built from it."""
-    parts.workspaces.get_model(ws, name, version)
-    users = [image.id for image in parts.builds.find_users(ws, name, version)]
-    if users:
-        raise Conflict(f"model '{name}:{version}' is in the images {', '.join(users[:5])}: delete those first")
-    parts.workspaces.delete_model(ws, name, version)
+    with parts.models_in_use:
+        parts.workspaces.get_model(ws, name, version)
+        users = [image.id for image in parts.builds.find_users(ws, name, version)]
+        if users:
+            raise Conflict(f"model '{name}:{version}' is in the images {', '.join(users[:5])}: delete those first")
+        parts.workspaces.delete_model(ws, name, version)
     return Response(status_code=204)
 
 

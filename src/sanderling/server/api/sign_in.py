@@ -4,6 +4,7 @@ from datetime import datetime
 
 from fastapi import APIRouter, Request
 
+from sanderling.errors import Denied
 from sanderling.server.access import Caller, Unauthenticated
 from sanderling.server.api.depends import CallerDep, PartsDep, Shape, TokenDep
 
@@ -53,10 +54,13 @@ def sign_in(parts: PartsDep, request: Request, body: Code) -> Session:
 
 @router.post("/sign-in-links", status_code=201)
 def create_sign_in_link(parts: PartsDep, caller: CallerDep) -> Link:
-    """Make a link that signs in once, within 15 minutes, with the rights of the caller.
+    """Make a link that signs in once, within 15 minutes, with the rights of the caller. A session may not.
 
     The code stands in the fragment, which a browser does not send: no log and no proxy sees it.
     """
+    if caller.kind == "session":
+        # Else whoever once held a session's token would renew it for ever, past its end and its sign-out.
+        raise Denied("a session makes no further sessions; use the owner's or the workspace's token")
     granted = parts.access.create_sign_in_code(caller)
     assert granted.expires_at is not None
     return Link(url=f"{parts.settings.url}/sign-in#{granted.secret}", expires_at=granted.expires_at)
