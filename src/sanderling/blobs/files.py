@@ -17,7 +17,8 @@ from typing import BinaryIO, TypeVar
 
 from sanderling.blobs.port import BlobInfo, BlobNotFound
 from sanderling.blobs.uploads import FileUploads, OpenUpload
-from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors, sync_folder
+from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors
+from sanderling.durable import sync_folder
 from sanderling.errors import Invalid
 from sanderling.oci import Digest
 

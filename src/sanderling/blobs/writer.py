@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from sanderling.durable import sync_folder
 from sanderling.errors import Unavailable
 from sanderling.oci import Digest, DigestMismatch, Hasher
 
@@ -24,15 +25,6 @@ def medium_errors(folder: Path) -> Iterator[None]:
         raise Unavailable(
             f"blobs in {folder.name!r}: {_FULL.get(e.errno or 0, e.strerror or 'input/output error')}"
         ) from e
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in *folder* durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def ensure_folder(folder: Path) -> None:

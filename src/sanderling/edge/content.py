@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from sanderling.edge.disk import find_json, private_folder, sync_folder, write_durably, write_json
+from sanderling.durable import sync_folder
+from sanderling.edge.disk import find_json, private_folder, write_durably, write_json
 from sanderling.edge.engines import HeldImage
 from sanderling.errors import Invalid, NotFound
 from sanderling.oci import Digest, DigestMismatch, Hasher, ImageConfig, Manifest

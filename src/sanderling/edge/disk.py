@@ -2,51 +2,24 @@
 
 import json
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sanderling import durable
 from sanderling.errors import Unavailable
 
 _log = logging.getLogger(__name__)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in *folder* durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Put *data* at *path*: temporary file, fsync, rename, fsync of the folder.
+    """Put *data* at *path*, whole and on the disk.
 
     Raises `Unavailable` when the disk does not take it; then the old file stays.
     """
     try:
-        _write(path, data, mode)
-        sync_folder(path.parent)
+        durable.write_durably(path, data, mode)
     except OSError as e:
         raise Unavailable(f"{path} cannot be written: {e.strerror or e}") from e
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, value: object, mode: int = 0o600) -> None:

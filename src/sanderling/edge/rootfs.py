@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sanderling.edge.disk import find_json, sync_folder
+from sanderling.durable import sync_folder
+from sanderling.edge.disk import find_json
 from sanderling.errors import Invalid, Unavailable
 
 # Mount points of every sandbox, made in each root because the root is read-only.

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sanderling.durable import write_durably
 from sanderling.image.events import Event
-from sanderling.image.keep import write_durably
 
 GRACE_S = 3.0
 MAX_LINE = 1 << 20

@@ -6,9 +6,9 @@ Source: image-spec 1.1, "OCI Image Layout".
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
+from sanderling.durable import write_durably
 from sanderling.errors import Invalid, Unavailable
 from sanderling.image.assembly import Assembled
-from sanderling.image.keep import write_durably
 from sanderling.oci import Digest, DigestMismatch, Hasher, canonical_json, media_types
 
 

@@ -25,10 +25,11 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from uv import find_uv_bin
 
+from sanderling.durable import write_durably
 from sanderling.errors import Invalid, Unavailable
 from sanderling.image.environment import BASE_PYTHON, Environment
 from sanderling.image.events import Log
-from sanderling.image.keep import read_json, write_durably
+from sanderling.image.keep import read_json
 from sanderling.image.uv_errors import explain
 from sanderling.oci import Digest, Platform
 

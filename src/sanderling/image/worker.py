@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.blobs import FileBlobs
+from sanderling.durable import write_durably
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.image.assembly import Assembled
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
-from sanderling.image.keep import read_json, write_durably
+from sanderling.image.keep import read_json
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.recipe import Recipe
 from sanderling.oci import Digest

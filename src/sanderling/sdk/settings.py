@@ -14,13 +14,13 @@
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sanderling.durable import write_durably
 from sanderling.errors import Denied, Invalid, NotFound
 from sanderling.sdk.hints import hinted
 
@@ -264,21 +264,6 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _write(path: Path, text: str, *, mode: int) -> None:
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        write_durably(path, text.encode(), mode)
     except OSError as error:
         raise Invalid(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
+from sanderling.durable import write_durably
 from sanderling.errors import Denied, Unavailable
 from sanderling.server import tables
-from sanderling.server.files import write_durably
 
 CODE_LIFE = timedelta(minutes=15)
 SESSION_LIFE = timedelta(hours=12)

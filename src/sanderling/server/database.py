@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 
+from sanderling.durable import ensure_private_folder
 from sanderling.errors import Conflict, Invalid
-from sanderling.server.files import ensure_private_folder
 
 BUSY_TIMEOUT_S = 15
 CONNECTIONS = 16

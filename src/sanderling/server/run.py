@@ -23,11 +23,11 @@ import uvicorn
 import uvloop
 from sqlalchemy.exc import DatabaseError
 
+from sanderling.durable import ensure_private_folder
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.sdk.settings import ServerRecord, forget_server, record_server
 from sanderling.server.app import create_app
 from sanderling.server.database import DataFolder, open_database
-from sanderling.server.files import ensure_private_folder
 from sanderling.server.http_protocol import BoundedHttp
 from sanderling.server.listening import PortInUse, listen
 from sanderling.server.parts import Parts, join

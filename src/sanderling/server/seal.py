@@ -4,8 +4,8 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from sanderling.durable import write_durably
 from sanderling.errors import Invalid
-from sanderling.server.files import write_durably
 
 
 class Seal:

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sanderling.durable import ensure_private_folder, write_durably
 from sanderling.errors import Invalid
-from sanderling.server.files import ensure_private_folder, write_durably
 
 log = logging.getLogger(__name__)
 

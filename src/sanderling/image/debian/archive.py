@@ -16,13 +16,14 @@ from typing import Any
 
 from pysequoia import Cert
 
+from sanderling.durable import write_durably
 from sanderling.errors import Invalid, NotFound, Unavailable
 from sanderling.image.debian.mirrors import SUITE, Mirrors
 from sanderling.image.debian.packages import Package, PackageIndex
 from sanderling.image.debian.release import Release, ReleaseRefused, certificates, verify_release
 from sanderling.image.downloads import Downloads, Source
 from sanderling.image.events import Log
-from sanderling.image.keep import read_json, write_durably
+from sanderling.image.keep import read_json
 from sanderling.oci import Digest
 
 LOCK_VERSION = 1
