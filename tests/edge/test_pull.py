@@ -108,7 +108,7 @@ async def test_errors_name_the_image_and_the_way_out(cloud: Cloud, tmp_path: Pat
     with pytest.raises(Denied, match=f"add registryCredentials with the address {cloud.host}"):
         await pulling.fetch(reference, [])
     untrusting = Puller(ContentStore(tmp_path / "e"), AMD64, ssl.create_default_context())
-    with pytest.raises(Unavailable, match="certificate is not trusted; give its CA with --ca"):
+    with pytest.raises(Unavailable, match="certificate is not trusted; give the CA that signed it with --ca"):
         await untrusting.fetch(reference, credential(cloud))
     await asyncio.to_thread(cloud.stop)
     with pytest.raises(Unavailable, match="cannot be reached"):

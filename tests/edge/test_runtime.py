@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -24,8 +25,7 @@ async def device(cloud: Cloud, folder: Path, connection: str, **more: Any) -> As
     settings = EdgeSettings(
         connection_string=connection,
         data=folder,
-        ca=cloud.ca,
-        **{"engine": "bubblewrap", "gateway_port": 0, **more},
+        **{"ca": cloud.ca, "engine": "bubblewrap", "gateway_port": 0, **more},
     )
     ready: asyncio.Future[Device] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(run(settings, ready=ready.set_result))
@@ -289,3 +289,15 @@ async def test_a_deployment_that_is_invalid_changes_nothing(cloud: Cloud, tmp_pa
         assert cloud.reported()["modules"]["m"]["runtimeStatus"] == "running"
         cloud.deploy({"m": module(reference, restartPolicy="never")})
         await until(lambda: cloud.reported()["lastDesiredStatus"]["code"] == 200, "a good one is taken")
+
+
+async def test_a_hub_that_is_not_trusted_is_said_once_with_the_way_out(
+    cloud: Cloud, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sanderling.edge")
+    async with device(cloud, tmp_path / "edge", cloud.create_device(), ca=None):
+        await until(lambda: "$edgeAgent is not connected" in caplog.text, "the trouble is logged")
+        await asyncio.sleep(3)  # more than two further attempts
+    said = [record.getMessage() for record in caplog.records if "$edgeAgent is not connected" in record.getMessage()]
+    assert len(said) == 1
+    assert "give the CA that signed it with --ca" in said[0]

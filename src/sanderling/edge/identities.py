@@ -17,6 +17,7 @@ import httpx
 
 from sanderling.edge.disk import find_json, write_json
 from sanderling.edge.layout import Layout
+from sanderling.edge.trouble import why_unreachable
 from sanderling.errors import Denied, NotFound, Unavailable
 from sanderling.iot import ConnectionString, sas
 from sanderling.iot.identity import is_valid_id
@@ -156,7 +157,7 @@ class Identities:
             async with httpx.AsyncClient(verify=self._tls, timeout=20.0) as http:
                 response = await http.request(method, url, json=body, headers={"Authorization": token})
         except (httpx.HTTPError, httpx.InvalidURL) as e:
-            raise Unavailable(f"the hub {host} cannot be reached: {e or type(e).__name__}") from e
+            raise Unavailable(f"the hub {host} cannot be reached: {why_unreachable(e)}") from e
         if response.status_code == 404:
             raise NotFound(f"the hub {host} does not know {path.partition('?')[0]}")
         if response.status_code in (401, 403):

@@ -18,6 +18,7 @@ from typing import Any
 
 from sanderling.edge.discovery import Discovery
 from sanderling.edge.identities import Identities
+from sanderling.edge.trouble import why_unreachable
 from sanderling.edge.twin_mirror import TwinMirror
 from sanderling.errors import Denied, SanderlingError, Unavailable
 from sanderling.iot import ConnectionString, identity, sas, topics
@@ -77,6 +78,7 @@ class HubLink:
         self._acknowledged = acknowledged
         self._session = ClientSession(max_unacked=500)
         self._wake = asyncio.Event()
+        self._said = ""
 
     @property
     def is_connected(self) -> bool:
@@ -110,7 +112,7 @@ class HubLink:
             except (SanderlingError, OSError, TimeoutError) as e:
                 if _now() - began > _LONGEST_WAIT_S:
                     wait_s = _FIRST_WAIT_S
-                _log.info("%s is not connected to the hub: %s", self.module_id, e or type(e).__name__)
+                self._say(why_unreachable(e))
                 if isinstance(e, Denied):
                     with contextlib.suppress(SanderlingError):
                         await self._identities.sync()
@@ -118,6 +120,11 @@ class HubLink:
                 self._session.connection_lost()
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(max(wait_s, _FIRST_WAIT_S) * 2, _LONGEST_WAIT_S)
+
+    def _say(self, why: str) -> None:
+        """Log why there is no connection; once, as a day without a link would fill the log."""
+        is_news, self._said = why != self._said, why
+        _log.log(logging.INFO if is_news else logging.DEBUG, "%s is not connected to the hub: %s", self.module_id, why)
 
     async def _connect_and_serve(self) -> None:
         connect = await self._credentials()
@@ -183,6 +190,7 @@ class HubLink:
         match event:
             case Connected():
                 _log.info("%s is connected to the hub", self.module_id)
+                self._said = ""
                 self.mirror.connected()
                 self._session.subscribe(((topics.TWIN_RESPONSES, 1), (topics.DESIRED_PATCHES, 1)), _now())
             case Refused(return_code=code):

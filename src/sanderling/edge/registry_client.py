@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from sanderling.edge.trouble import why_unreachable
 from sanderling.errors import Denied, Invalid, NotFound, Unavailable
 from sanderling.iot import RegistryCredential
 from sanderling.oci import Digest, Reference, media_types
@@ -178,10 +179,7 @@ class RegistryClient:
         )
 
     def _unavailable(self, error: Exception) -> Unavailable:
-        detail = str(error) or type(error).__name__
-        if "CERTIFICATE_VERIFY_FAILED" in detail:
-            detail = "its certificate is not trusted; give its CA with --ca"
-        return Unavailable(f"the registry {self._reference.registry} cannot be reached: {detail}")
+        return Unavailable(f"the registry {self._reference.registry} cannot be reached: {why_unreachable(error)}")
 
 
 def _basic(credential: RegistryCredential) -> str:
