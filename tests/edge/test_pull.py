@@ -1,6 +1,7 @@
 import asyncio
 import http.server
 import json
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -65,6 +66,26 @@ async def test_a_second_image_fetches_only_what_is_new(cloud: Cloud, tmp_path: P
     await pulling.fetch(references[1], credential(cloud))
     asked = [path for method, path, _ in cloud.requests if "/blobs/" in path and method == "GET"]
     assert not [path for path in asked if str(second.manifest.layers[0].digest) in path]
+
+
+async def test_two_pulls_at_once_fetch_a_shared_blob_once_and_count_what_they_have(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    base = tar([file("base", os.urandom(3_000_000))])
+    images = [make_image(base, tar([file("a", name.encode())])) for name in "12"]
+    references = [cloud.push(image, tag=str(number)) for number, image in enumerate(images)]
+    told: dict[str, list[Progress]] = {reference: [] for reference in references}
+    pulling = puller(cloud, tmp_path / "d")
+    cloud.requests.clear()
+    await asyncio.gather(
+        *(pulling.fetch(reference, credential(cloud), told[reference].append) for reference in references)
+    )
+    shared = str(images[0].manifest.layers[0].digest)
+    assert len([1 for method, path, _ in cloud.requests if method == "GET" and shared in path]) == 1
+    for steps in told.values():
+        counts = [step.done_bytes for step in steps]
+        assert counts == sorted(counts)
+        assert counts[-1] == steps[-1].total_bytes
 
 
 async def test_this_machines_manifest_is_chosen_from_an_index(cloud: Cloud, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.edge.worlds import make_image
 
 from sanderling.edge.engines import Container, HeldImage, State
 from sanderling.edge.plan import Restarts
+from sanderling.edge.pull import Progress
 from sanderling.edge.readiness import Readiness, ready_address
 from sanderling.edge.report import module_report
 from sanderling.iot import ModuleSpec
@@ -105,6 +106,23 @@ async def test_nobody_listening_is_not_ready(tmp_path: Path) -> None:
 def test_the_report_tells_starting_from_ready() -> None:
     starting = module_report(spec(1), RUNNING, Restarts(), None, is_ready=False)
     assert (starting["runtimeStatus"], starting["ready"]) == ("running", False)
-    assert starting["statusDescription"].startswith("starting")
+    assert starting["statusDescription"].startswith("started")
     assert module_report(spec(1), RUNNING, Restarts(), None, is_ready=True)["ready"] is True
     assert "ready" not in module_report(spec(None), RUNNING, Restarts(), None)
+
+
+def test_the_report_says_how_far_a_pull_is() -> None:
+    begun = module_report(spec(1), None, Restarts(), None, pull=Progress())
+    assert begun["statusDescription"] == "pulling registry.test/demo/tiny:1"
+    assert "pull" not in begun
+    half = module_report(spec(1), None, Restarts(), None, pull=Progress(1_000_000, 4_000_000))
+    assert half["statusDescription"].endswith("1.0 of 4.0 MB")
+    assert half["pull"] == {"doneBytes": 1_000_000, "totalBytes": 4_000_000}
+    whole = module_report(spec(1), None, Restarts(), None, pull=Progress(4, 4))
+    assert whole["statusDescription"].endswith("unpacking")
+
+
+def test_what_runs_is_told_before_the_pull_of_what_replaces_it() -> None:
+    update = module_report(spec(1), RUNNING, Restarts(), None, pull=Progress(1, 4))
+    assert (update["runtimeStatus"], update["statusDescription"]) == ("running", "running")
+    assert update["pull"] == {"doneBytes": 1, "totalBytes": 4}

@@ -8,7 +8,7 @@ from sanderling.errors import Unavailable
 from sanderling.sdk.deployment_wait import PATIENCE_S, DeploymentFailed, _Trouble, wait_for_modules
 from sanderling.sdk.reports import ModuleState
 
-STATE = ModuleState("m", False, "running", "backoff", None, "no room", "i:1", "i:1", None, 1, 0, None)
+STATE = ModuleState("m", False, "running", "backoff", None, None, "no room", "i:1", "i:1", None, 1, 0, None)
 
 
 def test_the_same_trouble_for_a_minute_is_a_failure() -> None:

@@ -85,3 +85,38 @@ def test_a_time_without_a_zone_is_utc() -> None:
     found = activity_time("2026-05-01T10:00:00")
     assert found is not None
     assert found.isoformat() == "2026-05-01T10:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"doneBytes": 1, "totalBytes": 4}, (1, 4)),
+        ({"doneBytes": 5, "totalBytes": 4}, None),
+        ({"doneBytes": -1, "totalBytes": 4}, None),
+        ({"doneBytes": "1", "totalBytes": 4}, None),
+        ({"doneBytes": True, "totalBytes": 4}, None),
+        (["nonsense"], None),
+        (None, None),
+    ],
+)
+def test_only_what_can_be_a_pull_is_one(reported: object, expected: tuple[int, int] | None) -> None:
+    (state,) = module_states_in({"reported": {"modules": {"m": {"pull": reported}}}})
+    assert state.pulled == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "description", "summary"),
+    [
+        (None, "", ""),
+        ("running", "running", "running"),
+        ("running", "started, does not answer yet", "running: started, does not answer yet"),
+        ("unknown", "pulling r/a:1", "pulling r/a:1"),
+        ("unknown", "", "unknown"),
+        ("backoff", "", "backoff"),
+    ],
+)
+def test_the_summary_says_nothing_twice(status: str | None, description: str, summary: str) -> None:
+    (state,) = module_states_in(
+        {"reported": {"modules": {"m": {"runtimeStatus": status, "statusDescription": description}}}}
+    )
+    assert state.summary == summary

@@ -9,6 +9,7 @@ import typer
 
 from sanderling.cli.device import MODULE_COLUMNS, module_rows
 from sanderling.cli.output import JSON_HELP, Output
+from sanderling.cli.progress import Meter
 from sanderling.errors import Invalid
 from sanderling.sdk.deployment import Deployment, ManifestDeployment
 from sanderling.sdk.deployment_wait import modules_of
@@ -70,7 +71,9 @@ def deploy(
     if wait:
         began = monotonic()
         try:
-            states = plan.wait(target, on_change=lambda now: _show_states(out, now), timeout_s=timeout)
+            with Meter(out) as meter:
+                shown = _States(out, meter)
+                states = plan.wait(target, on_change=shown, timeout_s=timeout)
         except KeyboardInterrupt:
             typer.echo(f"the device keeps the deployment; look again: sanderling device modules {device}", err=True)
             raise
@@ -108,7 +111,24 @@ def _show_removals(out: Output, target: Device, plan: Deployment | ManifestDeplo
             out.line(f"    removes module {state.name} ({state.image}): it is not in this deployment")
 
 
-def _show_states(out: Output, states: Sequence[ModuleState]) -> None:
-    for state in states:
-        because = f": {state.description}" if state.description not in ("", state.status) else ""
-        out.line(f"    {state.name}: {state.status or 'waiting for the device'}{because}")
+class _States:
+    """Shows each module's state when it changes, and a pull as progress."""
+
+    def __init__(self, out: Output, meter: Meter) -> None:
+        self._out, self._meter = out, meter
+        self._last: dict[str, str] = {}
+
+    def __call__(self, states: Sequence[ModuleState]) -> None:
+        pulling = [state for state in states if state.pulled is not None]
+        if not pulling:
+            self._meter.close()
+        for state in pulling[:1]:
+            done, total = state.pulled or (0, 0)
+            self._meter(f"pulling {state.name}", done, total)
+        for state in states:
+            text = f"    {state.name}: {state.summary or 'waiting for the device'}"
+            if state.pulled is not None:  # the bytes are the meter's
+                text = f"    {state.name}: pulling {state.desired_image}"
+            if self._last.get(state.name) != text:
+                self._last[state.name] = text
+                self._out.line(text)

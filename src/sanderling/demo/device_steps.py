@@ -61,8 +61,7 @@ def deploy_module(scene: Scene, device: Device, image: Image, credentials: Crede
     def show(states: Sequence[ModuleState]) -> None:
         scene.children.check()
         for state in states:
-            because = f": {state.description}" if state.description not in ("", state.status) else ""
-            scene.say(f"{monotonic() - began:5.1f} s  {state.name} {state.status or 'is not reported yet'}{because}")
+            scene.say(f"{monotonic() - began:5.1f} s  {state.name}: {state.summary or 'not reported yet'}")
 
     plan.wait(device, on_change=show, timeout_s=RUN_S)
     scene.say(f"{monotonic() - began:5.1f} s  http://localhost:{scene.ports.module}/score answers")

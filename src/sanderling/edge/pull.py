@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sanderling.edge.content import ContentStore, Partial
 from sanderling.edge.engines import HeldImage
@@ -22,6 +23,7 @@ from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.iot import RegistryCredential
 from sanderling.oci import (
     Descriptor,
+    Digest,
     ImageConfig,
     Index,
     Manifest,
@@ -40,7 +42,7 @@ _TRIES = 3
 _PIECE_BYTES = 512 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a pull is."""
 
@@ -48,8 +50,21 @@ class Progress:
     total_bytes: int = 0
 
 
+class _Tally:
+    """Counts what a pull has, blob by blob, and tells of it."""
+
+    def __init__(self, total_bytes: int, tell: Callable[[Progress], None]) -> None:
+        self._total_bytes, self._tell = total_bytes, tell
+        self._have: dict[Digest, int] = {}
+
+    def set(self, digest: Digest, size_bytes: int) -> None:
+        """Note that *size_bytes* of a blob are on the disk."""
+        self._have[digest] = size_bytes
+        self._tell(Progress(sum(self._have.values()), self._total_bytes))
+
+
 class Puller:
-    """Pulls images into a content store."""
+    """Pulls images into a content store. Two pulls that need the same blob fetch it once."""
 
     def __init__(
         self,
@@ -66,6 +81,7 @@ class Puller:
         self._tls = tls
         self._plain_http = frozenset(plain_http)
         self._max_image_bytes = max_image_bytes
+        self._fetching: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(
         self,
@@ -87,11 +103,12 @@ class Puller:
         async with RegistryClient(reference, credential, self._tls, is_plain_http=plain) as client:
             manifest = await self._manifest(client, reference)
             self._check_size(reference, manifest)
-            state = Progress(0, sum(blob.size for blob in _blobs(manifest)))
-            await self._blob(client, manifest.config, state, progress)
+            sizes = {blob.digest: blob.size for blob in _blobs(manifest)}
+            tally = _Tally(sum(sizes.values()), progress)
+            await self._blob(client, manifest.config, tally)
             await asyncio.to_thread(self._check_config, reference, manifest)
             gate = asyncio.Semaphore(_AT_ONCE)
-            await _all(self._gated(gate, client, layer, state, progress) for layer in _blobs(manifest)[1:])
+            await _all(self._gated(gate, client, layer, tally) for layer in _blobs(manifest)[1:])
         await asyncio.to_thread(self._content.put, manifest.raw, manifest.digest)
         await asyncio.to_thread(self._content.remember, image, manifest.digest)
         held = await asyncio.to_thread(self._content.find_image, image)
@@ -144,51 +161,47 @@ class Puller:
         gate: asyncio.Semaphore,
         client: RegistryClient,
         blob: Descriptor,
-        state: Progress,
-        progress: Callable[[Progress], None],
+        tally: _Tally,
     ) -> None:
         async with gate:
-            await self._blob(client, blob, state, progress)
+            await self._blob(client, blob, tally)
 
-    async def _blob(
-        self, client: RegistryClient, blob: Descriptor, state: Progress, progress: Callable[[Progress], None]
-    ) -> None:
+    async def _blob(self, client: RegistryClient, blob: Descriptor, tally: _Tally) -> None:
         """Fetch one blob; a cut connection goes on where it was, as long as each brings something new."""
-        if await asyncio.to_thread(self._content.has, blob.digest):
-            state.done_bytes += blob.size
-            progress(state)
-            return
+        lock = self._fetching.setdefault(blob.digest, asyncio.Lock())
+        async with lock:
+            if not await asyncio.to_thread(self._content.has, blob.digest):
+                await self._blob_with_tries(client, blob, tally)
+            tally.set(blob.digest, blob.size)
+
+    async def _blob_with_tries(self, client: RegistryClient, blob: Descriptor, tally: _Tally) -> None:
         failures, best = 0, 0
         while True:
-            before = state.done_bytes
+            partial = self._content.partial(blob.digest)
             try:
-                await self._blob_once(client, blob, state, progress)
+                await self._blob_once(client, blob, partial, tally)
             except Unavailable as e:
-                came, state.done_bytes = state.done_bytes - before, before
-                failures = 0 if came > best else failures + 1
-                best = max(best, came)
+                failures = 0 if partial.size_bytes > best else failures + 1
+                best = max(best, partial.size_bytes)
                 if failures >= _TRIES:
                     raise
                 _log.info("the pull of %s was cut and goes on: %s", blob.digest, e)
             else:
                 return
 
-    async def _blob_once(
-        self, client: RegistryClient, blob: Descriptor, state: Progress, progress: Callable[[Progress], None]
-    ) -> None:
-        partial = self._content.partial(blob.digest)
+    async def _blob_once(self, client: RegistryClient, blob: Descriptor, partial: Partial, tally: _Tally) -> None:
         try:
             have = await asyncio.to_thread(partial.open)
             if have > blob.size:
                 await asyncio.to_thread(partial.restart)
                 have = 0
-            state.done_bytes += have
+            tally.set(blob.digest, have)
             if have < blob.size:
                 async with client.open_blob(blob.digest, have) as (begins, pieces):
                     if begins != have:
                         await asyncio.to_thread(partial.restart)
-                        state.done_bytes -= have
-                    await self._receive(pieces, partial, blob, state, progress)
+                        tally.set(blob.digest, 0)
+                    await self._receive(pieces, partial, blob, tally)
             if partial.size_bytes < blob.size:
                 raise Unavailable(f"the registry's content {blob.digest} was cut at {partial.size_bytes} bytes")
             await asyncio.to_thread(partial.finish)
@@ -202,17 +215,15 @@ class Puller:
         pieces: AsyncIterator[bytes],
         partial: Partial,
         blob: Descriptor,
-        state: Progress,
-        progress: Callable[[Progress], None],
+        tally: _Tally,
     ) -> None:
         """Write what comes, in larger pieces than it comes in; what came before a cut is written too."""
         waiting = bytearray()
 
         async def write() -> None:
             await asyncio.to_thread(partial.write, bytes(waiting))
-            state.done_bytes += len(waiting)
+            tally.set(blob.digest, partial.size_bytes)
             waiting.clear()
-            progress(state)
 
         try:
             async for piece in pieces:

@@ -39,6 +39,7 @@ from sanderling.iot import ModuleSpec
 _log = logging.getLogger(__name__)
 _EVERY_S = 5.0
 _EVERY_WHILE_STARTING_S = 0.5
+_EVERY_WHILE_PULLING_S = 1.0
 
 Json = dict[str, Any]
 
@@ -98,7 +99,7 @@ class Reconciler:
                 try:
                     await self.turn(pulls)
                     if all(self._ready.values()):
-                        wait_s = _EVERY_S
+                        wait_s = _EVERY_WHILE_PULLING_S if self._pulls else _EVERY_S
                 except SanderlingError as e:
                     _log.warning("this turn failed and is repeated: %s", e)
                     self._report({}, {"code": 500, "description": e.message})
@@ -283,12 +284,15 @@ class Reconciler:
         assert config is not None
         modules = {}
         for name, spec in config.modules.items():
-            note = self._notes.get(name, (0.0, ""))[1]
-            if name not in actual and spec.image in self._pulls:
-                note = f"pulling {spec.image}"
-            restarts = self._restarts.get(name, Restarts())
-            trouble, is_ready = self._troubles.get(name), self._ready.get(name)
-            modules[name] = module_report(spec, actual.get(name), restarts, trouble, note, is_ready=is_ready)
+            modules[name] = module_report(
+                spec,
+                actual.get(name),
+                self._restarts.get(name, Restarts()),
+                self._troubles.get(name),
+                self._notes.get(name, (0.0, ""))[1],
+                is_ready=self._ready.get(name),
+                pull=self._progress.get(spec.image, Progress()) if spec.image in self._pulls else None,
+            )
         self._report(modules, self._status(modules))
 
     def _status(self, modules: Mapping[str, Json]) -> Json:

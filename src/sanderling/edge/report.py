@@ -7,6 +7,7 @@ from typing import Any
 
 from sanderling.edge.engines import Container, State
 from sanderling.edge.plan import MAX_RESTARTS, Restarts, restart_due
+from sanderling.edge.pull import Progress
 from sanderling.iot import ModuleSpec
 
 Json = dict[str, Any]
@@ -38,18 +39,22 @@ def module_report(
     note: str = "",
     *,
     is_ready: bool | None = None,
+    pull: Progress | None = None,
 ) -> Json:
-    """Return one entry of `modules`; *note* is added to the description (a pull's state, the log's last line).
+    """Return one entry of `modules`; *note* is added to the description (the log's last line).
 
     *is_ready*: whether a module that runs has answered since its start; None when it cannot be asked.
+    *pull*: how far the pull of its image is; None when there is none.
     """
     status, description = _status(spec, container, restarts)
     if status == "running" and is_ready is False:
-        description = "starting: it runs and does not answer yet"
+        description = "started, does not answer yet"
     if trouble is not None:
         description = trouble.message if container is None else f"{description}; next: {trouble.message}"
         if container is None:
             status = "failed" if trouble.retry_at is None else "backoff"
+    elif pull is not None and container is None:
+        status, description = "unknown", f"pulling {spec.image}{_so_far(pull)}"
     elif note:
         description = f"{description}: {note}" if description else note
     entry: Json = {
@@ -65,6 +70,8 @@ def module_report(
         "restartCount": restarts.count,
         "settings": {"image": container.image if container else spec.image},
     }
+    if pull is not None and pull.total_bytes:
+        entry["pull"] = {"doneBytes": pull.done_bytes, "totalBytes": pull.total_bytes}
     if is_ready is not None:
         entry["ready"] = is_ready and status == "running"
     if container is not None:
@@ -94,6 +101,14 @@ def _status(spec: ModuleSpec, container: Container | None, restarts: Restarts) -
     if restarts.count >= MAX_RESTARTS:
         return "failed", f"{description}; given up after {restarts.count} restarts"
     return ("failed" if container.exit_code else "stopped"), description
+
+
+def _so_far(pull: Progress) -> str:
+    if not pull.total_bytes:
+        return ""
+    if pull.done_bytes >= pull.total_bytes:
+        return ": fetched and verified, unpacking"
+    return f": {pull.done_bytes / 1e6:.1f} of {pull.total_bytes / 1e6:.1f} MB"
 
 
 def stamp(at: float) -> str:

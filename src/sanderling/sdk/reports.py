@@ -21,6 +21,7 @@ class ModuleState:
         desired_status: running or stopped, or None when it is not (or no longer) wanted.
         status: running, backoff, unhealthy, stopped, failed, dead or unknown; None before the first report.
         is_ready: Whether it has answered since its start; None when the device cannot ask it.
+        pulled: Bytes that it has of the image and bytes in all, while it is pulling; else None.
         description: What the device says of it.
         image: The image it runs, or is to run.
         desired_image: The image it is to run, or None.
@@ -35,6 +36,7 @@ class ModuleState:
     desired_status: str | None
     status: str | None
     is_ready: bool | None
+    pulled: tuple[int, int] | None
     description: str
     image: str
     desired_image: str | None
@@ -42,6 +44,12 @@ class ModuleState:
     exit_code: int | None
     restart_count: int
     started_time: datetime | None
+
+    @property
+    def summary(self) -> str:
+        """Status and description in one; empty before the first report."""
+        status = "" if self.status in (None, "unknown") and self.description else self.status or ""
+        return ": ".join(dict.fromkeys(part for part in (status, self.description) if part))
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -51,6 +59,7 @@ class ModuleState:
             "desiredStatus": self.desired_status,
             "status": self.status,
             "ready": self.is_ready,
+            "pull": {"doneBytes": self.pulled[0], "totalBytes": self.pulled[1]} if self.pulled else None,
             "statusDescription": self.description,
             "image": self.image,
             "desiredImage": self.desired_image,
@@ -117,6 +126,7 @@ def _module_state(name: str, is_system: bool, wanted: object, seen: Mapping[str,
         is_system=is_system,
         desired_status=(_text(_object(wanted).get("status")) or "running") if wanted else None,
         status=_text(seen.get("runtimeStatus")),
+        pulled=_pulled(_object(seen.get("pull"))),
         is_ready=ready if isinstance(ready := seen.get("ready"), bool) else None,
         description=_text(seen.get("statusDescription")) or "",
         image=_text(seen_settings.get("image")) or desired_image or "",
@@ -126,6 +136,11 @@ def _module_state(name: str, is_system: bool, wanted: object, seen: Mapping[str,
         restart_count=_number(seen.get("restartCount")) or 0,
         started_time=activity_time(seen.get("lastStartTimeUtc")),
     )
+
+
+def _pulled(pull: Mapping[str, Any]) -> tuple[int, int] | None:
+    done, total = _number(pull.get("doneBytes")), _number(pull.get("totalBytes"))
+    return (done, total) if done is not None and total is not None and 0 <= done <= total else None
 
 
 def _object(value: object) -> Mapping[str, Any]:
