@@ -9,8 +9,8 @@ import pytest
 
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.sdk.client import Client, check_url
-from sanderling.sdk.connection import endpoint
 from sanderling.sdk.hints import hints_of
+from sanderling.sdk.wire import endpoint
 
 
 def answering(answer: Callable[[httpx.Request], httpx.Response]) -> Client:

@@ -31,7 +31,7 @@ from sanderling.portal.rendering import environment, path
 from sanderling.portal.visit import Page, Show, Visit
 from sanderling.sdk import Workspace
 from sanderling.sdk.client import Client
-from sanderling.sdk.connection import parse_time
+from sanderling.sdk.wire import parse_time
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from sanderling.portal import hints
 from sanderling.portal.listing import latest_messages
 from sanderling.portal.visit import Page, Visit
 from sanderling.sdk import Device, Message, ModuleState, Workspace
-from sanderling.sdk.connection import endpoint
+from sanderling.sdk.wire import endpoint
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response
 from sanderling.errors import NotFound
 from sanderling.portal.visit import Visit
 from sanderling.sdk import Model
-from sanderling.sdk.connection import endpoint
+from sanderling.sdk.wire import endpoint
 
 
 def download(visit: Visit) -> Response:

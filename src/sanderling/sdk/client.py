@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
-from sanderling.sdk.connection import Progress, endpoint
 from sanderling.sdk.hints import hinted
+from sanderling.sdk.wire import Progress, endpoint
 
 CHUNK_BYTES = 1 << 20
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})

@@ -5,23 +5,12 @@ file, so that `sanderling --help` and `from sanderling import Workspace` do not
 wait for it.
 """
 
-from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from sanderling.sdk.settings import connection_to
 
 if TYPE_CHECKING:
     from sanderling.sdk.client import Client
-
-# Called with what is moved, bytes so far, bytes in all.
-Progress = Callable[[str, int, int], None]
-
-
-def endpoint(*segments: str) -> str:
-    """Join path segments, each percent-encoded whole, into an absolute path."""
-    return "/" + "/".join(quote(segment, safe="$") for segment in segments)
 
 
 def connect(url: str) -> "Client":
@@ -40,8 +29,3 @@ def connect(url: str) -> "Client":
 
     known = connection_to(url)
     return Client(known.url, token=known.token, ca_file=known.ca_file)
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Read an RFC 3339 time of the API."""
-    return datetime.fromisoformat(text) if text else None

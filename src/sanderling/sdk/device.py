@@ -7,9 +7,9 @@ from typing import Any
 
 from sanderling.errors import Conflict, NotFound
 from sanderling.iot.identity import check_id
-from sanderling.sdk.connection import endpoint
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.reports import DesiredStatus, ModuleState, activity_time, desired_status_in, module_states_in
+from sanderling.sdk.wire import endpoint
 from sanderling.sdk.workspace import Workspace
 
 API_VERSION = {"api-version": "2021-04-12"}

@@ -9,9 +9,9 @@ from time import monotonic
 from typing import Any
 
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
-from sanderling.sdk.connection import Progress, endpoint, parse_time
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, local_files, split_id
+from sanderling.sdk.wire import Progress, endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})

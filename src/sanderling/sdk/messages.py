@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sanderling.sdk.connection import parse_time
+from sanderling.sdk.wire import parse_time
 from sanderling.sdk.workspace import Workspace
 
 POLL_S = 20

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sanderling.errors import Conflict, Invalid, NotFound
-from sanderling.sdk.connection import Progress, endpoint, parse_time
 from sanderling.sdk.hints import hinted
+from sanderling.sdk.wire import Progress, endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}")

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sanderling.errors import Invalid
-from sanderling.sdk.connection import endpoint, parse_time
+from sanderling.sdk.wire import endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
 PASSWORD_NAMES = ("password", "password2")

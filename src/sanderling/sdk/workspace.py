@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sanderling.errors import Invalid
-from sanderling.sdk.connection import connect, endpoint
+from sanderling.sdk.connection import connect
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.settings import WorkspaceConfig, find_config, read_config, the_running_server, write_config
+from sanderling.sdk.wire import endpoint
 
 if TYPE_CHECKING:
     from sanderling.sdk.client import Client
