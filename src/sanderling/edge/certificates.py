@@ -7,6 +7,7 @@ so that nobody has to be told. Keys are 0600 in a folder of mode 0700.
 
 import datetime
 import ipaddress
+import logging
 import os
 import ssl
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,6 +23,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sanderling.edge.disk import write_durably
 from sanderling.edge.layout import Layout
 from sanderling.errors import Invalid
+
+_log = logging.getLogger(__name__)
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 365
@@ -128,7 +132,11 @@ class GatewayCa:
             certificate = x509.load_pem_x509_certificate(path.read_bytes())
             have = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             certificate.verify_directly_issued_by(self._certificate)
-        except Exception:  # noqa: BLE001  (whatever is wrong with it, a new one is made)
+        except (OSError, ValueError, TypeError, x509.ExtensionNotFound, InvalidSignature) as e:
+            if path.exists():
+                _log.warning(
+                    "the gateway's certificate cannot be used and is made anew: %s", str(e) or type(e).__name__
+                )
             return False
         return set(have) == {_general_name(n) for n in names} and now + _RENEW_BEFORE < certificate.not_valid_after_utc
 
