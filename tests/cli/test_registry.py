@@ -34,3 +34,12 @@ def test_there_is_no_third_password(up: Any, project: Path) -> None:
 def test_an_empty_registry_says_what_fills_it(up: Any, project: Path) -> None:
     assert "nothing in the registry yet" in up.cli("registry", "list", cwd=project).stdout
     assert json.loads(up.cli("registry", "list", "--json", cwd=project).stdout) == []
+
+
+def test_with_json_the_passwords_are_in_the_document_and_nowhere_else(up: Any, project: Path) -> None:
+    done = up.cli("registry", "credentials", "--enable", "--json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    values = [password["value"] for password in json.loads(done.stdout)["passwords"]]
+    assert len(values) == 2
+    for value in values:
+        assert value not in done.stderr

@@ -16,3 +16,9 @@ def test_a_data_folder_that_a_server_has_is_refused(up: Any, tmp_path: Path) -> 
     done = up.cli("up", "--data", up.data, "--port", "0", "--mqtt-port", "0", cwd=tmp_path)
     assert done.returncode == 1
     assert str(up.data) in done.stderr
+
+
+def test_the_sign_in_link_of_a_server_is_not_on_stderr_with_json(up: Any) -> None:
+    log = (up.config.parent / "stderr").read_text()
+    assert "sign-in#" in up.sign_in_url
+    assert "sign-in#" not in log

@@ -23,7 +23,11 @@ JSON_HELP = "Print one JSON document on stdout; everything else goes to stderr."
 
 
 class Output:
-    """Where one command prints."""
+    """Where one command prints.
+
+    With `--json` tables and facts are not printed at all: the document says the same, and what it
+    holds may be secret, while standard error often ends up in a log.
+    """
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
@@ -60,6 +64,8 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> None:
         """Print a table; a column whose name begins with `#` is aligned right. *empty* is printed for no rows."""
+        if self.as_json:
+            return
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -79,6 +85,8 @@ class Output:
 
     def facts(self, pairs: Sequence[tuple[str, object]]) -> None:
         """Print names and values below each other; those without a value are left out."""
+        if self.as_json:
+            return
         shown = [(name, str(value)) for name, value in pairs if value not in (None, "")]
         width = max((len(name) for name, _ in shown), default=0)
         for name, value in shown:
