@@ -6,7 +6,7 @@ The endpoints raise; `wire_of` translates.
 from sanderling.blobs import BlobNotFound, UploadBusy, UploadNotFound, WrongOffset
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.oci import MAX_DOCUMENT_BYTES, Digest, DigestMismatch, WireError
-from sanderling.registry.throttle import Slowed
+from sanderling.registry.access.throttle import Slowed
 
 
 class RepositoryNotFound(NotFound):

@@ -11,14 +11,14 @@ from starlette.routing import Route
 
 from sanderling.blobs import BlobStore, UploadNotFound
 from sanderling.oci import Digest
-from sanderling.registry.app import RegistryApp
-from sanderling.registry.blob_endpoint import BlobEndpoint
-from sanderling.registry.content import Content
-from sanderling.registry.credentials import Authorizer
-from sanderling.registry.list_endpoint import ListEndpoint
-from sanderling.registry.listings import ImageInfo, Listings, TagInfo
-from sanderling.registry.manifest_endpoint import ManifestEndpoint
-from sanderling.registry.upload_endpoint import UploadEndpoint
+from sanderling.registry.access.credentials import Authorizer
+from sanderling.registry.content.content import Content
+from sanderling.registry.content.listings import ImageInfo, Listings, TagInfo
+from sanderling.registry.protocol.app import RegistryApp
+from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
+from sanderling.registry.protocol.list_endpoint import ListEndpoint
+from sanderling.registry.protocol.manifest_endpoint import ManifestEndpoint
+from sanderling.registry.protocol.upload_endpoint import UploadEndpoint
 
 
 class Registry:

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Engine, exists, false, or_, select, true
 
 from sanderling.oci import Digest
 from sanderling.registry import tables
+from sanderling.registry.access.rights import Scope
 from sanderling.registry.errors import RepositoryNotFound
-from sanderling.registry.rights import Scope
 
 # distribution-spec 1.1, "Listing Referrers": a page is an index and stays below 4 MiB.
 _MAX_REFERRERS_BYTES = 2 * 1024 * 1024

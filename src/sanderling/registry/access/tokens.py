@@ -13,7 +13,7 @@ import json
 
 from sanderling.errors import SanderlingError
 from sanderling.oci import canonical_json, parse_document
-from sanderling.registry.rights import AdminProof, Principal, Scope
+from sanderling.registry.access.rights import AdminProof, Principal, Scope
 
 PREFIX = "sdr1."
 _MAX_TOKEN = 16384

@@ -18,9 +18,9 @@ from sanderling.oci import (
     media_types,
     parse_manifest,
 )
-from sanderling.registry.content import Content
+from sanderling.registry.content.content import Content
 from sanderling.registry.errors import ManifestInvalid, ManifestNotFound
-from sanderling.registry.wire import Call, accepts, check_tag, is_unchanged, parse_digest, read_body
+from sanderling.registry.protocol.wire import Call, accepts, check_tag, is_unchanged, parse_digest, read_body
 
 _MAX_TAGS = 100
 

@@ -25,15 +25,15 @@ from starlette.types import Receive, Scope, Send
 
 from sanderling.errors import Denied, SanderlingError
 from sanderling.oci import WireError, error_document, is_repository
-from sanderling.registry.blob_endpoint import BlobEndpoint
-from sanderling.registry.credentials import Authorizer
+from sanderling.registry.access.credentials import Authorizer
+from sanderling.registry.access.rights import Principal
 from sanderling.registry.errors import NameInvalid, NotSignedIn
-from sanderling.registry.list_endpoint import ListEndpoint
-from sanderling.registry.manifest_endpoint import ManifestEndpoint
-from sanderling.registry.rights import Principal
-from sanderling.registry.token_endpoint import WRONG_PASSWORD, TokenEndpoint, basic_credentials, client_of
-from sanderling.registry.upload_endpoint import UploadEndpoint
-from sanderling.registry.wire import Call, error_response
+from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
+from sanderling.registry.protocol.list_endpoint import ListEndpoint
+from sanderling.registry.protocol.manifest_endpoint import ManifestEndpoint
+from sanderling.registry.protocol.token_endpoint import WRONG_PASSWORD, TokenEndpoint, basic_credentials, client_of
+from sanderling.registry.protocol.upload_endpoint import UploadEndpoint
+from sanderling.registry.protocol.wire import Call, error_response
 
 log = logging.getLogger(__name__)
 

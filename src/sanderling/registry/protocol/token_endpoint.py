@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sanderling.errors import Invalid
-from sanderling.registry.credentials import Authorizer
+from sanderling.registry.access.credentials import Authorizer
+from sanderling.registry.access.rights import Principal, parse_wanted
 from sanderling.registry.errors import NotSignedIn
-from sanderling.registry.rights import Principal, parse_wanted
-from sanderling.registry.wire import read_body
+from sanderling.registry.protocol.wire import read_body
 
 TOKEN_TTL_S = 300
 _MAX_FORM = 65536

@@ -10,9 +10,9 @@ from starlette.types import Message
 from sanderling.blobs import BlobNotFound
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.oci import Digest, WireError
-from sanderling.registry import wire
 from sanderling.registry.errors import ClientGone, RangeInvalid, wire_of
-from sanderling.registry.wire import parse_content_range, parse_range, received
+from sanderling.registry.protocol import wire
+from sanderling.registry.protocol.wire import parse_content_range, parse_range, received
 
 
 @given(st.integers(0, 2000), st.integers(0, 1500), st.integers(0, 1500))

@@ -1,8 +1,8 @@
 import pytest
 from tests.registry.world import Clock
 
-from sanderling.registry import throttle
-from sanderling.registry.throttle import FREE_TRIES, MAX_WAIT_S, Slowed, Throttle
+from sanderling.registry.access import throttle
+from sanderling.registry.access.throttle import FREE_TRIES, MAX_WAIT_S, Slowed, Throttle
 
 
 def fail(limits: Throttle, times: int) -> None:

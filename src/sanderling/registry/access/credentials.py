@@ -19,9 +19,9 @@ from sqlalchemy import Engine, select, update
 from sanderling.errors import Invalid
 from sanderling.oci import is_repository
 from sanderling.registry import tables
-from sanderling.registry.rights import AdminProof, Principal, Scope
-from sanderling.registry.throttle import Throttle
-from sanderling.registry.tokens import PREFIX, make_token, read_token
+from sanderling.registry.access.rights import AdminProof, Principal, Scope
+from sanderling.registry.access.throttle import Throttle
+from sanderling.registry.access.tokens import PREFIX, make_token, read_token
 
 PasswordName = Literal["password", "password2"]
 PASSWORD_NAMES: tuple[PasswordName, PasswordName] = ("password", "password2")

@@ -5,8 +5,8 @@ import asyncio
 from starlette.responses import JSONResponse, Response
 
 from sanderling.oci import canonical_json, media_types
-from sanderling.registry.listings import Listings
-from sanderling.registry.wire import Call, next_page, parse_digest, parse_page
+from sanderling.registry.content.listings import Listings
+from sanderling.registry.protocol.wire import Call, next_page, parse_digest, parse_page
 
 
 class ListEndpoint:

@@ -8,9 +8,16 @@ from starlette.responses import Response
 
 from sanderling.blobs import BlobNotFound, BlobStore
 from sanderling.oci import Digest
-from sanderling.registry.content import Content
+from sanderling.registry.content.content import Content
 from sanderling.registry.errors import RangeInvalid
-from sanderling.registry.wire import BlobResponse, Call, error_response, is_unchanged, parse_digest, parse_range
+from sanderling.registry.protocol.wire import (
+    BlobResponse,
+    Call,
+    error_response,
+    is_unchanged,
+    parse_digest,
+    parse_range,
+)
 
 
 class BlobEndpoint:

@@ -16,9 +16,9 @@ from starlette.responses import Response
 from sanderling.blobs import BlobInfo, BlobStore, UploadNotFound, WrongOffset
 from sanderling.errors import SanderlingError
 from sanderling.oci import Digest, DigestMismatch, is_repository
-from sanderling.registry.content import Content
+from sanderling.registry.content.content import Content
 from sanderling.registry.errors import DigestInvalid, SizeInvalid
-from sanderling.registry.wire import (
+from sanderling.registry.protocol.wire import (
     Call,
     content_length,
     error_response,

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from sanderling.errors import Invalid
 from sanderling.registry import Principal, Scope
-from sanderling.registry.rights import ACTIONS, parse_wanted
+from sanderling.registry.access.rights import ACTIONS, parse_wanted
 
 NAMES = st.sampled_from(["demo", "demo/a", "demo/b", "demo/a/c", "other/a"])
 PATTERNS = st.sampled_from(["*", "demo/*", "demo/a", "demo/a/*", "other/*"])

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Engine, ScalarSelect, Select, delete, select
 from sanderling.blobs import BlobInfo, BlobNotFound, UploadNotFound
 from sanderling.oci import Digest, ImageConfig, Index, Manifest
 from sanderling.registry import tables
+from sanderling.registry.content.manifest_rows import find_needs, manifest_row
 from sanderling.registry.errors import ManifestNotFound
-from sanderling.registry.manifest_rows import find_needs, manifest_row
 
 
 @dataclass(frozen=True, slots=True)

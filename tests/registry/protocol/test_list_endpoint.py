@@ -7,7 +7,8 @@ import pytest
 from tests.registry.world import basic, code_of, push_blob, push_image, put_manifest
 
 from sanderling.oci import Descriptor, Digest, Index, Manifest, media_types
-from sanderling.registry import RegistryCredentials, Scope, listings
+from sanderling.registry import RegistryCredentials, Scope
+from sanderling.registry.content import listings
 
 pytestmark = pytest.mark.anyio
 

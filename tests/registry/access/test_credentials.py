@@ -6,7 +6,7 @@ from tests.registry.world import Clock, seal, unseal
 
 from sanderling.errors import Invalid
 from sanderling.registry import Principal, RegistryCredentials, Scope, Slowed
-from sanderling.registry.tokens import make_token
+from sanderling.registry.access.tokens import make_token
 
 
 def passwords_of(credentials: RegistryCredentials) -> tuple[str, str]:

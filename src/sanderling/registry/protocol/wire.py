@@ -15,6 +15,8 @@ from starlette.types import Message, Send
 from sanderling.blobs import WrongOffset
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.oci import Digest, error_document, is_tag
+from sanderling.registry.access.rights import Principal
+from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.errors import (
     ClientGone,
     DigestInvalid,
@@ -25,8 +27,6 @@ from sanderling.registry.errors import (
     TagInvalid,
     wire_of,
 )
-from sanderling.registry.rights import Principal
-from sanderling.registry.throttle import Slowed
 
 PEER_TIMEOUT_S = 120.0
 MAX_PAGE = 10_000
