@@ -17,6 +17,7 @@ MAX_DEPTH = 32
 # An unclosed string matches too, or each of its escaped quotes would start a search to the end.
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_OTHER_CASE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ\u017f\u212a")  # and what Unicode folds to s and k
 _NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -56,6 +57,17 @@ def parse_document(raw: bytes, what: str = "document", max_bytes: int = MAX_DOCU
     if not isinstance(document, dict):
         raise Invalid(f"the {what} is not a JSON object")
     return document
+
+
+def refuse_other_case(fields: dict[str, Any], known: frozenset[str], what: str) -> None:
+    """Raise `Invalid` for a key that is one of *known* but for upper and lower case.
+
+    Readers that match keys without regard to case (Go's encoding/json) see the
+    field, the others do not. Unicode counts: `layerſ` is `layers` to them.
+    """
+    for key in fields.keys() - known:
+        if not _OTHER_CASE.isdisjoint(key) and key.casefold() in {name.casefold() for name in known}:
+            raise Invalid(f"{key[:100]!r} of the {what} is one of its fields in another case")
 
 
 def canonical_json(value: object) -> bytes:

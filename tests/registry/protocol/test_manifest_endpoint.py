@@ -166,7 +166,7 @@ async def test_a_tag_has_a_grammar(client: httpx.AsyncClient) -> None:
     manifest = await push_image(client)
     for tag in (".x", "a" * 129, "a%20b"):
         refused = await put_manifest(client, manifest.raw, manifest.media_type, tag)
-        assert (refused.status_code, code_of(refused)) == (400, "TAG_INVALID")
+        assert (refused.status_code, code_of(refused)) == (400, "MANIFEST_INVALID")
     refused = await put_manifest(client, manifest.raw, manifest.media_type, "sha256:1")
     assert code_of(refused) == "DIGEST_INVALID"
 

@@ -3,6 +3,8 @@
 - A blob is visible in a repository through a row of `blobs` only.
 - Every change is one transaction; a manifest appears with its tag and its
   references, or not at all.
+- Changes of a repository's manifests and tags come one after another: each
+  takes the lock of the repository's row first (SQLite has one writer anyway).
 """
 
 import time
@@ -115,6 +117,7 @@ class Content:
         now = self._clock()
         with self._engine.begin() as connection:
             repository_id = self._ensure_repository(connection, repository)
+            _lock(connection, repository)
             needs = find_needs(connection, repository_id, repository, parsed)
             row = manifest_row(parsed, config, needs)
             key: dict[str, object] = {"repository_id": repository_id, "digest": str(digest)}
@@ -128,8 +131,8 @@ class Content:
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """Delete the manifest and the tags that name it; raise `ManifestNotFound`."""
-        repository_id = _id_of(repository)
         with self._engine.begin() as connection:
+            repository_id = _lock(connection, repository)
             for table, column in (
                 (tables.tags, tables.tags.c.digest),
                 (tables.references, tables.references.c.manifest_digest),
@@ -142,10 +145,10 @@ class Content:
 
     def delete_tag(self, repository: str, tag: str) -> None:
         """Delete the tag alone; raise `ManifestNotFound`."""
-        statement = delete(tables.tags).where(
-            tables.tags.c.repository_id == _id_of(repository), tables.tags.c.name == tag
-        )
         with self._engine.begin() as connection:
+            statement = delete(tables.tags).where(
+                tables.tags.c.repository_id == _lock(connection, repository), tables.tags.c.name == tag
+            )
             if connection.execute(statement).rowcount == 0:
                 raise ManifestNotFound(repository, tag)
 
@@ -162,6 +165,13 @@ class Content:
         row: dict[str, object] = {"name": name, "created_at": self._clock()}
         tables.put_row(connection, tables.repositories, row, replace=False)
         return int(connection.execute(_select_id(name)).scalar_one())
+
+
+def _lock(connection: Connection, repository: str) -> int | None:
+    """Hold the repository until the transaction ends; return its id, or None when there is no such."""
+    # Not against readers, nor against rows that are linked to it meanwhile (FOR NO KEY UPDATE).
+    query = _select_id(repository).with_for_update(key_share=True)
+    return connection.execute(query).scalar_one_or_none()
 
 
 def _id_of(repository: str) -> ScalarSelect[int]:

@@ -134,7 +134,8 @@ class Listings:
         found: list[dict[str, Any]] = []
         size = 0
         with self._engine.connect() as connection:
-            for row in connection.execute(query):
+            # As they are needed: all of them could be more than memory holds.
+            for row in connection.execution_options(yield_per=20).execute(query):
                 size += len(row.annotations) + 512
                 if found and size > _MAX_REFERRERS_BYTES:
                     return found, found[-1]["digest"]

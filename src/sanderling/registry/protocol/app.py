@@ -19,11 +19,12 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from sanderling.errors import Denied, SanderlingError
+from sanderling.errors import Denied, SanderlingError, Unavailable
 from sanderling.oci import WireError, error_document, is_repository
 from sanderling.registry.access.credentials import Authorizer
 from sanderling.registry.access.rights import Principal
@@ -108,6 +109,9 @@ class RegistryApp:
             response = await self._serve(request)
         except SanderlingError as e:
             response = self._refuse(request, e)
+        except (InterfaceError, OperationalError) as e:  # the database is away, full or locked for too long
+            log.error("the database failed a request: %s", e.orig)
+            response = error_response(Unavailable("the registry's database does not answer; try again"))
         response.headers.update(_API_VERSION)
         await response(scope, receive, send)
 
