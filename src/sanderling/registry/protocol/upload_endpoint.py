@@ -30,7 +30,6 @@ from sanderling.registry.protocol.wire import (
     uploaded_range,
 )
 
-
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -44,7 +43,9 @@ class UploadEndpoint:
         """Answer POST: 201 when the blob is here now, else 202 with an upload."""
         parameters = call.request.query_params
         if parameters.get("digest-algorithm", "sha256") not in ("sha256", "sha512"):
-            raise DigestInvalid(f"{parameters['digest-algorithm'][:50]!r} is no digest algorithm of ours: sha256, sha512")
+            raise DigestInvalid(
+                f"{parameters['digest-algorithm'][:50]!r} is no digest algorithm of ours: sha256, sha512"
+            )
         if "digest" in parameters:
             return await self._whole(call, parse_digest(parameters["digest"]))
         if "mount" in parameters:

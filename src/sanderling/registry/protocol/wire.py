@@ -32,6 +32,7 @@ from sanderling.registry.errors import (
 PEER_TIMEOUT_S = 120.0
 MAX_PAGE = 10_000
 _MAX_SIZE = 2**63 - 1
+_NOT_AT_ALL = re.compile(r"(?:^|;)\s*q=0(?:\.0*)?\s*(?:;|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +152,13 @@ def content_length(request: Request) -> int | None:
 
 def accepts(request: Request, media_type: str) -> bool:
     """Say whether the client takes *media_type*; one that says nothing takes all."""
-    header = ",".join(request.headers.getlist("accept"))
-    ranges = [word.partition(";")[0].strip().lower() for word in header.split(",")]
-    ranges = [word for word in ranges if word]
-    return not ranges or not {"*/*", "application/*", media_type.lower()}.isdisjoint(ranges)
+    takes: dict[str, bool] = {}
+    for word in ",".join(request.headers.getlist("accept")).split(","):
+        name, _, parameters = word.partition(";")
+        if name.strip():
+            takes[name.strip().lower()] = not _NOT_AT_ALL.search(parameters)
+    # RFC 9110, section 12.5.1: the most specific range counts.
+    return next((takes[name] for name in (media_type.lower(), "application/*", "*/*") if name in takes), not takes)
 
 
 def is_unchanged(request: Request, digest: Digest) -> bool:
