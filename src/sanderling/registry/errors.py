@@ -50,10 +50,10 @@ class ManifestInvalid(Invalid):
 
 
 class ManifestTooLarge(Invalid):
-    """The manifest is larger than the limit."""
+    """The manifest, or another small body, is larger than its limit."""
 
-    def __init__(self) -> None:
-        super().__init__(f"a manifest has at most {MAX_DOCUMENT_BYTES} bytes")
+    def __init__(self, limit: int = MAX_DOCUMENT_BYTES) -> None:
+        super().__init__(f"what is sent here has at most {limit} bytes")
 
 
 class MissingReference(NotFound):

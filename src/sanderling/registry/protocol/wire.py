@@ -130,13 +130,13 @@ async def received(request: Request) -> AsyncGenerator[bytes, None]:
 async def read_body(request: Request, limit: int) -> bytes:
     """Return a small body; raise `ManifestTooLarge` past *limit* bytes."""
     if (content_length(request) or 0) > limit:
-        raise ManifestTooLarge
+        raise ManifestTooLarge(limit)
     body = bytearray()
     async with aclosing(received(request)) as pieces:
         async for piece in pieces:
             body += piece
             if len(body) > limit:
-                raise ManifestTooLarge
+                raise ManifestTooLarge(limit)
     return bytes(body)
 
 
