@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -18,7 +19,7 @@ from tests.registry.world import basic, make_engine, seal, unseal
 
 from sanderling.blobs import FileBlobs
 from sanderling.registry import Registry, RegistryCredentials
-from sanderling.server.http_protocol import BoundedHttp
+from sanderling.server.direct_http import DirectHttp, Lanes
 
 
 @contextmanager
@@ -29,8 +30,14 @@ def served(folder: Path, engine: Engine | None = None) -> Iterator[tuple[str, Re
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         credentials = RegistryCredentials(own, seal, unseal)
         app = Registry(own, FileBlobs(folder / "blobs"), credentials, address).app()
+        lanes = Lanes()
         config = uvicorn.Config(
-            app, http=BoundedHttp, ws="none", log_level="warning", lifespan="off", timeout_graceful_shutdown=5
+            app,
+            http=partial(DirectHttp, lanes=lanes),  # type: ignore[arg-type]
+            ws="none",
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -43,6 +50,7 @@ def served(folder: Path, engine: Engine | None = None) -> Iterator[tuple[str, Re
         finally:
             server.should_exit = True
             thread.join(20)
+            lanes.close()
             if engine is None:
                 own.dispose()
 
