@@ -4,13 +4,13 @@ import re
 
 import httpx
 import pytest
-from tests.registry.world import basic, code_of, push_blob, push_image, put_manifest
+from tests.registry.world import EACH_DATABASE, basic, code_of, push_blob, push_image, put_manifest
 
 from sanderling.oci import Descriptor, Digest, Index, Manifest, media_types
 from sanderling.registry import RegistryCredentials, Scope
 from sanderling.registry.content import listings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, EACH_DATABASE]
 
 TAGS = "/v2/demo/digits/tags/list"
 

@@ -4,11 +4,11 @@ import json
 
 import httpx
 import pytest
-from tests.registry.world import code_of, push_blob, push_image, put_manifest
+from tests.registry.world import EACH_DATABASE, code_of, push_blob, push_image, put_manifest
 
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, media_types
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, EACH_DATABASE]
 
 MANIFESTS = "/v2/demo/digits/manifests/"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 from sqlalchemy import Engine
-from tests.registry.world import LOGIN_SERVER, Clock, code_of, push_blob, push_image
+from tests.registry.world import EACH_DATABASE, LOGIN_SERVER, Clock, code_of, push_blob, push_image
 
 from sanderling.blobs import FileBlobs
 from sanderling.oci import Digest
 from sanderling.registry import Registry, RegistryCredentials, Scope
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, EACH_DATABASE]
 
 UPLOADS = "/v2/demo/digits/blobs/uploads/"
 CONTENT = b"0123456789" * 100

@@ -135,11 +135,12 @@ class Listings:
         size = 0
         with self._engine.connect() as connection:
             # As they are needed: all of them could be more than memory holds.
-            for row in connection.execution_options(yield_per=20).execute(query):
-                size += len(row.annotations) + 512
-                if found and size > _MAX_REFERRERS_BYTES:
-                    return found, found[-1]["digest"]
-                found.append(_referrer(row))
+            with connection.execution_options(yield_per=20).execute(query) as rows:
+                for row in rows:
+                    size += len(row.annotations) + 512
+                    if found and size > _MAX_REFERRERS_BYTES:
+                        return found, found[-1]["digest"]
+                    found.append(_referrer(row))
         return found, ""
 
     def _repository_id(self, name: str) -> int:
