@@ -37,15 +37,16 @@ def running(programs: Path) -> Iterator[URL]:
     data = folder / "data"
     try:
         initialise = ["-D", data, "-U", "tests", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        subprocess.run(
-            [programs / "initdb", *initialise], check=True, cwd=folder, stdout=subprocess.DEVNULL, **account
-        )
+        subprocess.run([programs / "initdb", *initialise], check=True, cwd=folder, stdout=subprocess.DEVNULL, **account)
         # What a power cut would lose does not matter here.
         quick = [f"-c{name}=off" for name in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")]
         log = (folder / "log").open("wb")
-        with log, subprocess.Popen(
-            [programs / "postgres", "-D", data, "-k", folder, "-h", "", *quick], cwd=folder, stderr=log, **account
-        ) as process:
+        with (
+            log,
+            subprocess.Popen(
+                [programs / "postgres", "-D", data, "-k", folder, "-h", "", *quick], cwd=folder, stderr=log, **account
+            ) as process,
+        ):
             try:
                 url = URL.create("postgresql+psycopg", "tests", database="postgres", query={"host": str(folder)})
                 _wait(url)

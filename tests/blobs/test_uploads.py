@@ -2,11 +2,21 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
 
-from sanderling.blobs import BlobInfo, BlobNotFound, BlobStore, FileBlobs, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs import (
+    BlobInfo,
+    BlobNotFound,
+    BlobStore,
+    FileBlobs,
+    UploadBusy,
+    UploadNotFound,
+    WrongOffset,
+    files,
+)
 from sanderling.oci import Digest, DigestMismatch
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +110,27 @@ async def test_a_cancelled_append_ends_its_write_and_frees_the_upload(blobs: Fil
         await task
     size = await blobs.upload_offset(upload)
     assert await blobs.append(upload, size, pieces(b"x")) == size + 1
+
+
+async def test_work_in_a_thread_is_waited_for_however_often_it_is_cancelled() -> None:
+    """A task group cancels anew at every step; the file must stay open for the thread."""
+    begun, may_end = threading.Event(), threading.Event()
+    ended = []
+
+    def work() -> None:
+        begun.set()
+        ended.append(may_end.wait(10))
+
+    task = asyncio.create_task(files._to_its_end(work))
+    await asyncio.to_thread(begun.wait)
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    assert not task.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [True]
 
 
 async def test_a_wrong_digest_is_refused_and_nothing_appears(blobs: FileBlobs) -> None:

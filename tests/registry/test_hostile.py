@@ -83,7 +83,7 @@ def test_thousands_of_hostile_requests_leave_nothing_behind(server: Served, http
     all_of(1)
     until(lambda: server.uploads() == 0)
     before, files = server.rss_bytes(), server.open_files()
-    all_of(6)
+    all_of(5)
     until(lambda: server.open_files() <= files + 2)
     assert server.uploads() == 0
     assert server.rss_bytes() - before < 24 << 20
@@ -157,15 +157,15 @@ def test_what_an_index_inherits_is_bounded(server: Served, repository: Repositor
     image = repository.image()
     repository.push(image)
     inner = [
-        index(*(described(image, platform={"os": f"{letter}{n}" * 9, "architecture": "\0"}) for n in range(3000)))
-        for letter in "abc"
+        index(*(described(image, platform={"os": f"{letter}{n}" * 9, "architecture": "\0"}) for n in range(2000)))
+        for letter in "ab"
     ]
     for document in inner:
         repository.push(document)
     parts = [described(one) for one in inner]
     before = (server.folder / "sanderling.db").stat().st_size
     document = index(*parts)
-    for _ in range(20):
+    for _ in range(15):
         repository.push(document)
         document = index(described(document), *parts)
     assert (server.folder / "sanderling.db").stat().st_size - before < 8 << 20

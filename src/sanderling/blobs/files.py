@@ -11,7 +11,7 @@ The folder is for its owner alone. Several processes may use it at once.
 import asyncio
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -41,7 +41,10 @@ async def _to_its_end(work: Callable[[], _T]) -> _T:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        while not running.done():  # a task group cancels again and again
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.exception()  # it has been seen: nobody is left whom it concerns
         raise
 
 

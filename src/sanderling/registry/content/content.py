@@ -138,12 +138,10 @@ class Content:
             row = manifest_row(parsed, config, needs)
             key: dict[str, object] = {"repository_id": repository_id, "digest": str(digest)}
             tables.put_row(connection, tables.manifests, key | row | {"pushed_at": now}, replace=False)
-            for needed in needs:
-                entry = {"repository_id": repository_id, "manifest_digest": str(digest), **needed.row()}
-                tables.put_row(connection, tables.references, entry, replace=False)
-            for tag in tags:
-                entry = key | {"name": tag, "pushed_at": now}
-                tables.put_row(connection, tables.tags, entry, replace=True)
+            of_this: dict[str, object] = {"repository_id": repository_id, "manifest_digest": str(digest)}
+            tables.put_rows(connection, tables.references, [of_this | need.row() for need in needs], replace=False)
+            tagged = [key | {"name": tag, "pushed_at": now} for tag in tags]
+            tables.put_rows(connection, tables.tags, tagged, replace=True)
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """Delete the manifest and the tags that name it; raise `ManifestNotFound`."""
