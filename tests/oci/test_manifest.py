@@ -117,7 +117,7 @@ def test_the_media_type_may_be_inside_outside_or_both(media_type: str, kind: typ
         raw(**manifest_fields(subject="x")),
         raw(**manifest_fields(subject={})),
         raw(**manifest_fields(Layers=[])),
-        raw(**manifest_fields(layerſ=[])),
+        MANIFEST.raw.replace(b'"layers"', '"layer\u017f":[],"layers"'.encode()),
         raw(**manifest_fields(Subject=MANIFEST.descriptor().to_json())),
         raw(**manifest_fields(config={**CONFIG.to_json(), "Digest": LAYER.digest})),
         raw(**manifest_fields(layers=[{**LAYER.to_json(), "SIZE": 1}])),
