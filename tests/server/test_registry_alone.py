@@ -1,5 +1,6 @@
 """`sanderling registry serve` as a process: start, stop, sign in, and what a kill leaves."""
 
+import gzip
 import json
 import os
 import shutil
@@ -12,11 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.registry.test_skopeo import write_layout
 from tests.registry_process import RegistryProcess, fail_to_start, running_registry
 
 from sanderling.errors import Invalid
-from sanderling.oci import Digest
+from sanderling.oci import Descriptor, Digest, Manifest, media_types
 from sanderling.server.registry_alone import RegistrySettings, ensure_admin_password
 
 # A stop takes a second at most on a machine that is not busy with other tests.
@@ -78,6 +78,20 @@ def test_a_password_is_exchanged_for_a_token(guarded: RegistryProcess) -> None:
         bearer = {"Authorization": f"Bearer {token}"}
         assert client.post("/v2/alpine/blobs/uploads/", headers=bearer).status_code == 202
         assert client.post("/v2/other/blobs/uploads/", headers=bearer).status_code == 401
+
+
+def test_a_new_password_ends_the_old_one_and_its_tokens(tmp_path: Path) -> None:
+    with running_registry(tmp_path / "root") as registry:
+        asked, old = {"scope": "repository:alpine:pull"}, registry.basic
+        with registry.client() as client:
+            token = client.get("/v2/token", params=asked, headers=old).json()["token"]
+            assert client.get("/v2/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        registry.stop()
+    Path(registry.told["passwordFile"]).unlink()
+    with running_registry(tmp_path / "root") as again, again.client() as client:
+        assert client.get("/v2/", headers=again.basic).status_code == 200
+        assert client.get("/v2/", headers=old).status_code == 401
+        assert client.get("/v2/", headers={"Authorization": f"Bearer {token}"}).status_code == 401
 
 
 def test_behind_a_proxy_with_tls_the_token_is_at_the_proxys_address(tmp_path: Path) -> None:
@@ -242,13 +256,31 @@ def test_a_password_file_without_a_password_is_refused(tmp_path: Path) -> None:
     assert ensure_admin_password(file) == "chosen by me"
 
 
+def write_image(folder: Path) -> None:
+    """Write an image as skopeo's `dir:` has it."""
+    folder.mkdir()
+    config = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+    layer = gzip.compress(os.urandom(3_000_000), 1)  # skopeo compresses what is not
+    manifest = Manifest.build(
+        Descriptor(media_types.OCI_CONFIG, Digest.of(config), len(config)),
+        [Descriptor(media_types.OCI_LAYER_GZIP, Digest.of(layer), len(layer))],
+    )
+    for name, content in (
+        ("version", b"Directory Transport Version: 1.1\n"),
+        ("manifest.json", manifest.raw),
+        (Digest.of(config).hex, config),
+        (Digest.of(layer).hex, layer),
+    ):
+        (folder / name).write_bytes(content)
+
+
 @pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed (Debian: apt-get install skopeo)")
 def test_skopeo_signs_in_pushes_and_pulls_over_tls_with_our_authority(guarded: RegistryProcess, tmp_path: Path) -> None:
     certificates = tmp_path / "certs"
     certificates.mkdir()
     shutil.copy(guarded.told["ca"], certificates / "ca.crt")
     (tmp_path / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    write_layout(tmp_path / "in")
+    write_image(tmp_path / "in")
 
     def skopeo(*arguments: str, stdin: str = "") -> str:
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
@@ -262,10 +294,9 @@ def test_skopeo_signs_in_pushes_and_pulls_over_tls_with_our_authority(guarded: R
     server, trust = guarded.login_server, f"--cert-dir={certificates}"
     said = skopeo("login", trust, "--username=admin", "--password-stdin", server, stdin=f"{guarded.password}\n")
     assert "Login Succeeded" in said
-    skopeo("copy", f"--dest-cert-dir={certificates}", f"oci:{tmp_path}/in:1", f"docker://{server}/alpine:1")
+    skopeo("copy", f"--dest-cert-dir={certificates}", f"dir:{tmp_path}/in", f"docker://{server}/alpine:1")
     assert json.loads(skopeo("list-tags", trust, f"docker://{server}/alpine"))["Tags"] == ["1"]
-    skopeo("copy", f"--src-cert-dir={certificates}", f"docker://{server}/alpine:1", f"oci:{tmp_path}/out:1")
-    assert {p.name for p in (tmp_path / "out" / "blobs" / "sha256").iterdir()} == {
-        p.name for p in (tmp_path / "in" / "blobs" / "sha256").iterdir()
-    }
+    skopeo("copy", f"--src-cert-dir={certificates}", f"docker://{server}/alpine:1", f"dir:{tmp_path}/out")
+    for file in (tmp_path / "in").iterdir():
+        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
     skopeo("delete", trust, f"docker://{server}/alpine:1")

@@ -11,6 +11,7 @@ The HTTP server, its bounds, its start and its stop are those of `sanderling up`
 """
 
 import asyncio
+import hashlib
 import hmac
 import ipaddress
 import logging
@@ -30,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sanderling.blobs import FileBlobs
 from sanderling.durable import ensure_private_folder, write_durably
 from sanderling.errors import Invalid
-from sanderling.registry import Authorizer, Principal, Registry, RegistryCredentials
+from sanderling.registry import Authorizer, Principal, Proof, Registry, RegistryCredentials
 from sanderling.registry import Scope as Rights
 from sanderling.server.database import REGISTRY_DATABASE, DataFolder, open_database
 from sanderling.server.front import Front, SafeHeaders
@@ -171,14 +172,20 @@ def _join(settings: RegistrySettings, login_server: str, engine: Engine) -> Regi
 def _authorizer(settings: RegistrySettings, engine: Engine) -> Authorizer:
     if settings.is_open:
         return OpenToAll()
-    expected = ensure_admin_password(password_file(settings.root)).encode()
+    password = ensure_admin_password(password_file(settings.root)).encode()
+    # What is got with this password ends when another one takes its place.
+    mark = hashlib.sha256(password).hexdigest()
+    admin = Principal(ADMIN, EVERYTHING, proof=Proof("server", mark, ""))
 
-    def sign_in(user: str, password: str) -> Principal | None:
-        fits = hmac.compare_digest(password.encode(), expected)
-        return Principal(ADMIN, EVERYTHING) if fits and user == ADMIN else None
+    def sign_in(user: str, given: str) -> Principal | None:
+        fits = hmac.compare_digest(given.encode(), password)
+        return admin if fits and user == ADMIN else None
+
+    def recall(name: str) -> Principal | None:
+        return admin if name == mark else None
 
     seal = Seal(settings.root / "secrets" / "seal.key")
-    return RegistryCredentials(engine, seal.seal, seal.unseal, sign_in=sign_in)
+    return RegistryCredentials(engine, seal.seal, seal.unseal, sign_in=sign_in, recall=recall)
 
 
 def password_file(root: Path) -> Path:
