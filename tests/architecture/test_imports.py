@@ -84,6 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fastapi",
         "starlette",
         "uvicorn",
+        "httptools",  # the parser of uvicorn[standard], which is fed past it
         "uvloop",
         "sqlalchemy",
         "cryptography",
