@@ -95,11 +95,14 @@ def test_a_new_password_ends_the_old_one_and_its_tokens(tmp_path: Path) -> None:
 
 
 def test_behind_a_proxy_with_tls_the_token_is_at_the_proxys_address(tmp_path: Path) -> None:
-    with running_registry(tmp_path / "root", "--http") as registry, registry.client() as client:
+    options = ("--http", "--public-url", "https://images.example", "--port", str(free_port()))
+    with running_registry(tmp_path / "root", *options) as registry:
+        assert (registry.login_server, registry.told["url"]) == ("images.example", "https://images.example")
         headers = {"Host": "images.example", "X-Forwarded-Proto": "https"}
-        told = client.get("/v2/", headers=headers).headers["www-authenticate"]
-        assert told.startswith('Bearer realm="https://images.example/v2/token"')
-        assert 'realm="http://' in client.get("/v2/").headers["www-authenticate"]
+        with httpx.Client(base_url=f"http://127.0.0.1:{options[-1]}", trust_env=False) as client:
+            told = client.get("/v2/", headers=headers).headers["www-authenticate"]
+            assert told == 'Bearer realm="https://images.example/v2/token",service="images.example"'
+            assert 'realm="http://127.0.0.1' in client.get("/v2/").headers["www-authenticate"]
 
 
 def test_secrets_are_for_their_owner_alone_and_never_in_the_log(tmp_path: Path) -> None:
@@ -141,6 +144,11 @@ def test_open_to_all_listens_on_the_loopback_alone(open_: RegistryProcess) -> No
     addresses = {one.partition(":")[0] for one in listening if one.endswith(f":{port:04X}")}
     assert addresses <= {"0100007F", "00000000000000000000000001000000"}
     assert addresses
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def test_a_stop_is_quick_also_in_the_middle_of_an_upload(tmp_path: Path) -> None:

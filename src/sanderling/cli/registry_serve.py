@@ -25,6 +25,9 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A further name for the certificate; the first is what clients are told."),
     ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="How clients reach it, https://NAME[:PORT], when a proxy stands before it.")
+    ] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody push, pull and delete.")] = False,
     http: Annotated[
         bool, typer.Option("--http", help="Plain HTTP: passwords and images can be read on the way.")
@@ -42,7 +45,13 @@ def serve(
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = RegistrySettings(
-        root=root, host=host, port=port, host_names=tuple(host_name or ()), is_open=no_auth, is_plain=http
+        root=root,
+        host=host,
+        port=port,
+        host_names=tuple(host_name or ()),
+        public_url=public_url,
+        is_open=no_auth,
+        is_plain=http,
     )
     out.step(f"Starting the registry in {root}")
     run_registry(settings, lambda info: _show(out, settings, info))

@@ -64,6 +64,7 @@ class RegistrySettings:
 
     host: the address to listen on; None is all of them, and with `is_open` this machine alone.
     host_names: further names for the certificate; the first is what clients are told.
+    public_url: `https://name[:port]` as clients see it, when a proxy stands before it.
     is_open: everybody may do everything.
     is_plain: HTTP, without TLS.
     """
@@ -72,6 +73,7 @@ class RegistrySettings:
     host: str | None = None
     port: int = DEFAULT_PORT
     host_names: tuple[str, ...] = ()
+    public_url: str | None = None
     is_open: bool = False
     is_plain: bool = False
 
@@ -92,7 +94,14 @@ class RegistrySettings:
 
     def addresses(self, port: int) -> ServerSettings:
         """Return the names and addresses that follow when *port* was bound; raise `Invalid` for what cannot be."""
-        return ServerSettings(data=self.root, host=self.listens_on, port=port, mqtt_port=0, host_names=self.host_names)
+        return ServerSettings(
+            data=self.root,
+            host=self.listens_on,
+            port=port,
+            mqtt_port=0,
+            host_names=self.host_names,
+            public_url=self.public_url,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +217,7 @@ def ensure_admin_password(file: Path) -> str:
 
 
 def _info(settings: RegistrySettings, login_server: str, tls: TlsFiles | None) -> RegistryInfo:
-    scheme = "http" if tls is None else "https"
+    scheme = "http" if tls is None and settings.public_url is None else "https"
     return RegistryInfo(
         url=f"{scheme}://{login_server}",
         login_server=login_server,
