@@ -5,7 +5,16 @@ implements the asynchronous port `BlobStore`, which servers use.
 """
 
 from sanderling.blobs.files import FileBlobs
-from sanderling.blobs.port import BlobInfo, BlobNotFound, BlobStore, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs.port import (
+    BlobInfo,
+    BlobNotFound,
+    BlobStore,
+    StoredBlob,
+    StoreFull,
+    UploadBusy,
+    UploadNotFound,
+    WrongOffset,
+)
 from sanderling.blobs.writer import BlobWriter
 
 __all__ = [
@@ -14,6 +23,8 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "FileBlobs",
+    "StoreFull",
+    "StoredBlob",
     "UploadBusy",
     "UploadNotFound",
     "WrongOffset",
