@@ -10,6 +10,7 @@ The folder is for its owner alone. Several processes may use it at once.
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -46,11 +47,11 @@ async def _to_its_end(work: Callable[[], _T]) -> _T:
 class FileBlobs:
     """A folder of blobs: synchronous by `find` to `digests`, and the port `BlobStore`."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self.root, self._clock = root, clock
         with medium_errors(root):
             ensure_folder(root)
-        self._uploads = FileUploads(root / "uploads")
+        self._uploads = FileUploads(root / "uploads", clock)
 
     def find(self, digest: Digest) -> BlobInfo | None:
         """Return the blob's size, or None when it is not there."""
@@ -67,7 +68,7 @@ class FileBlobs:
 
     def writer(self, algorithm: str = "sha256") -> BlobWriter:
         """Return a context manager that writes one blob."""
-        return BlobWriter(self.root / "temporary", self._path, algorithm)
+        return BlobWriter(self.root / "temporary", self._path, algorithm, self._clock)
 
     def put(self, content: bytes) -> Digest:
         """Keep *content*; return its digest."""
