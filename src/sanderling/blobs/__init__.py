@@ -9,10 +9,12 @@ from sanderling.blobs.port import (
     BlobInfo,
     BlobNotFound,
     BlobStore,
+    LocalFiles,
     StoredBlob,
     StoreFull,
     UploadBusy,
     UploadNotFound,
+    UploadWriter,
     WrongOffset,
 )
 from sanderling.blobs.writer import BlobWriter
@@ -23,9 +25,11 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "FileBlobs",
+    "LocalFiles",
     "StoreFull",
     "StoredBlob",
     "UploadBusy",
     "UploadNotFound",
+    "UploadWriter",
     "WrongOffset",
 ]

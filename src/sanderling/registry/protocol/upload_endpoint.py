@@ -12,9 +12,10 @@ room, on the disk or in the quota: then the upload ends and its bytes go at once
 import asyncio
 from contextlib import aclosing, suppress
 
+from starlette.requests import Request
 from starlette.responses import Response
 
-from sanderling.blobs import BlobStore, StoreFull, UploadNotFound, WrongOffset
+from sanderling.blobs import BlobStore, LocalFiles, StoreFull, UploadNotFound, WrongOffset
 from sanderling.errors import SanderlingError
 from sanderling.oci import Digest, DigestMismatch, is_repository
 from sanderling.registry.content.content import Content
@@ -23,11 +24,14 @@ from sanderling.registry.protocol.wire import (
     Call,
     content_length,
     error_response,
+    is_large,
     parse_content_range,
     parse_digest,
     received,
+    received_into,
     uploaded_range,
 )
+from sanderling.registry.space.allowance import Allowance
 from sanderling.registry.space.links import BlobLinks
 from sanderling.registry.space.quota import QuotaExceeded
 
@@ -107,20 +111,27 @@ class UploadEndpoint:
         start, promised = (offset, None) if header is None else parse_content_range(header)
         if promised is not None and length not in (None, promised):
             raise SizeInvalid(f"Content-Range promises {promised} bytes and Content-Length {length}")
-        async with aclosing(received(call.request)) as body:
-            pieces = await self._links.within_quota(call.name, offset, body, length=length, digest=digest)
-            end = await self._blobs.append(call.item, start, pieces)
+        allowance = await self._links.find_allowance(call.name, offset, length, digest)
+        end = await self._receive(call.request, call.item, start, allowance)
         if promised is not None and end - start != promised:
             raise SizeInvalid(f"Content-Range promised {promised} bytes and {end - start} came")
         return end
 
+    async def _receive(self, request: Request, upload_id: str, start: int, allowance: Allowance | None) -> int:
+        """Add the body to the upload at *start*; return where it ends then. Raises `QuotaExceeded`."""
+        if isinstance(self._blobs, LocalFiles) and is_large(request):
+            with self._blobs.appending(upload_id, start) as upload:
+                if await received_into(request, upload if allowance is None else allowance.writer(upload)):
+                    return upload.offset
+        async with aclosing(received(request)) as pieces:
+            return await self._blobs.append(upload_id, start, pieces if allowance is None else allowance.pieces(pieces))
+
     async def _whole(self, call: Call, digest: Digest) -> Response:
         upload_id = await self._blobs.begin_upload()
         try:
-            async with aclosing(received(call.request)) as body:
-                length = content_length(call.request)
-                pieces = await self._links.within_quota(call.name, 0, body, length=length, digest=digest)
-                await self._blobs.append(upload_id, 0, pieces)
+            length = content_length(call.request)
+            allowance = await self._links.find_allowance(call.name, 0, length, digest)
+            await self._receive(call.request, upload_id, 0, allowance)
             await self._links.commit(call.name, upload_id, digest)
         except BaseException:
             with suppress(SanderlingError):

@@ -5,14 +5,14 @@ The order of the steps, and why it is safe, is in `space.removals`.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import Callable
 
 from sanderling.blobs import BlobInfo, BlobStore
 from sanderling.errors import Unavailable
 from sanderling.oci import Digest
 from sanderling.registry.content.content import Content
 from sanderling.registry.errors import BlobBeingRemoved
-from sanderling.registry.space.quota import exceeded
+from sanderling.registry.space.allowance import Allowance
 from sanderling.registry.space.removals import GRACE_S, Removal
 
 WAIT_S = 10.0
@@ -65,27 +65,16 @@ class BlobLinks:
             raise refused
         return removal
 
-    async def within_quota(
-        self, repository: str, start: int, pieces: AsyncIterable[bytes], *, length: int | None = None, digest: str = ""
-    ) -> AsyncIterable[bytes]:
-        """Return *pieces*, of an upload that has *start* bytes; they raise `QuotaExceeded` where room ends.
+    async def find_allowance(
+        self, repository: str, start: int, length: int | None, digest: str = ""
+    ) -> Allowance | None:
+        """Return how much an upload that has *start* bytes may take; None where there is no quota.
 
-        Raises it at once when *length*, the promised number of bytes, has no room.
+        Raises `QuotaExceeded` when *length*, the promised number of bytes, has no room.
         """
         room = await asyncio.to_thread(self._content.find_room, repository, digest)
         if room is None:
-            return pieces
-        if start + (length or 0) > room[0]:
-            raise exceeded(repository, room)
-        return _counted(repository, start, pieces, room)
-
-
-async def _counted(
-    repository: str, start: int, pieces: AsyncIterable[bytes], room: tuple[int, int]
-) -> AsyncGenerator[bytes, None]:
-    size = start
-    async for piece in pieces:
-        size += len(piece)
-        if size > room[0]:
-            raise exceeded(repository, room)
-        yield piece
+            return None
+        allowance = Allowance(repository, room, start)
+        allowance.check(length or 0)
+        return allowance
