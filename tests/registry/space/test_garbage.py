@@ -1,44 +1,23 @@
 """What is garbage and what is not, over a true database and true files."""
 
-from collections.abc import Iterable
-
 import httpx
 import pytest
 from sqlalchemy import Engine, func, select
+from tests.registry.space.world import DAY, HOUR, collect, kinds
 from tests.registry.world import Clock, push_blob, push_image, put_manifest
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Unavailable
 from sanderling.oci import Descriptor, Digest, Index, Manifest, canonical_json, media_types
 from sanderling.registry import Registry
-from sanderling.registry.space.report import Gone, Kind, Report
+from sanderling.registry.space.report import Gone, Kind
 from sanderling.registry.space.space import CollectionRuns
 from sanderling.registry.space.tables import removals
 
 pytestmark = pytest.mark.anyio
 
-HOUR = 3600.0
-DAY = 24 * HOUR
 CONTENT = b"a layer that nobody names"
 DIGEST = Digest.of(CONTENT)
-
-
-def kinds(gone: Iterable[Gone]) -> list[Kind]:
-    return [one.kind for one in gone]
-
-
-async def collect(registry: Registry) -> Report:
-    """Collect; what the dry run before it says is what goes."""
-    foreseen = await registry.collect_garbage(dry_run=True)
-    assert foreseen.is_dry_run
-    again = await registry.collect_garbage(dry_run=True)
-    assert set(again.gone) == set(foreseen.gone)  # it has changed nothing
-    report = await registry.collect_garbage()
-    assert not report.is_dry_run
-    assert sorted(report.gone, key=repr) == sorted(foreseen.gone, key=repr)
-    assert report.freed_bytes == foreseen.freed_bytes
-    assert (await registry.collect_garbage(dry_run=True)).gone == ()
-    return report
 
 
 async def test_a_blob_that_no_manifest_names_goes_when_its_time_is_over(

@@ -58,7 +58,7 @@ class Rule:
                 )
         if len(self.keep_tags) > 100:
             raise Invalid(f"{len(self.keep_tags)} patterns of tags; 100 is the limit")
-        if self == Rule(self.pattern):
+        if not self.keep_tags and self.keep_last is self.keep_days is self.untagged_days is None:
             raise Invalid(f"the rule for {self.pattern} says nothing: give what to keep, or clear it")
 
     def matches(self, repository: str) -> bool:
@@ -173,8 +173,8 @@ def _going_tags(
     last = max((rule.keep_last for rule in rules if rule.keep_last is not None), default=0)
     days = max((rule.keep_days for rule in rules if rule.keep_days is not None), default=0.0)
     globs = [glob for rule in rules for glob in rule.keep_tags]
-    missed = [f"not of the last {last}"] if last else []
-    missed += [f"pushed over {days:g} days ago"] if days else []
+    missed = [f"not in last {last}"] if last else []
+    missed += [f"over {days:g} days"] if days else []
     why = ", ".join(missed)
     return [
         (tag, why)
@@ -218,10 +218,10 @@ class _Candidates:
         if manifest.digest in self._parents:
             return "its index goes"
         if manifest.digest in self.snapshot.expiring:
-            return "what it belonged to is gone"
+            return "left by an earlier run"
         days = max((rule.untagged_days for rule in self.rules if rule.untagged_days is not None), default=None)
         if days is not None and age > days * DAY_S:
-            return f"without a tag for over {days:g} days"
+            return f"no tag for {days:g} days"
         return ""
 
 
