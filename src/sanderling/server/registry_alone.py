@@ -33,6 +33,7 @@ from sanderling.durable import ensure_private_folder, write_durably
 from sanderling.errors import Invalid
 from sanderling.registry import Authorizer, Principal, Proof, Registry, RegistryCredentials
 from sanderling.registry import Scope as Rights
+from sanderling.server.collections import Collections
 from sanderling.server.database import REGISTRY_DATABASE, DataFolder, open_database
 from sanderling.server.front import Front, SafeHeaders
 from sanderling.server.housekeeping import keep_house
@@ -235,12 +236,13 @@ async def _serve(
     ready: Callable[[RegistryInfo], None] | None,
 ) -> None:
     server = make_http_server(create_registry_app(registry), None if tls is None else tls.server_context())
-    stopping = asyncio.Event()
+    stopping, collections = asyncio.Event(), Collections(registry.collect_garbage)
     stop_on_signals(server, stopping)
     use_own_threads()
     async with asyncio.TaskGroup() as group:
         group.create_task(_announce(server, info, ready))
-        group.create_task(keep_house(registry, stopping))
+        group.create_task(keep_house(registry, collections, stopping))
+        group.create_task(collections.run(stopping))
         await server.serve(sockets)
         stopping.set()
 

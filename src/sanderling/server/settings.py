@@ -33,6 +33,7 @@ class ServerSettings:
     build_workers: how many images are built at once.
     debian_mirror, debian_security_mirror: where base images come from; None takes the host's own sources.
     max_blob_bytes: the largest single file of a model, or layer of an image.
+    collect_every_s: how often the registry's retention rules and garbage collection run by themselves.
     """
 
     data: Path
@@ -46,6 +47,7 @@ class ServerSettings:
     max_blob_bytes: int = 64 * 1024**3
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
+    collect_every_s: float = 24 * 3600.0
 
     def __post_init__(self) -> None:
         for what, port in (

@@ -1,5 +1,6 @@
 """Pushing blobs. distribution-spec 1.1, "Pushing blobs"."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -217,6 +218,7 @@ async def test_stale_uploads_are_ended(
     client: httpx.AsyncClient, registry: Registry, clock: Clock, blobs: FileBlobs
 ) -> None:
     old = await begin(client)
+    os.utime(blobs.root / "uploads" / old.rpartition("/")[2], (clock.now, clock.now))
     clock.now += 100
     new = await begin(client)
     assert await registry.end_stale_uploads(older_than_s=50) == 1
