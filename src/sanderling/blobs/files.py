@@ -10,12 +10,13 @@ The folder is for its owner alone. Several processes may use it at once.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from sanderling.blobs.port import BlobInfo, BlobNotFound
+from sanderling.blobs.threads import to_its_end
 from sanderling.blobs.uploads import FileUploads, OpenUpload
 from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors
 from sanderling.durable import sync_folder
@@ -25,22 +26,6 @@ from sanderling.oci import Digest
 _READ_BYTES = 1 << 18
 _BATCH_BYTES = 1 << 20
 _MAX_SMALL_BYTES = 64 << 20
-
-_T = TypeVar("_T")
-
-
-async def _to_its_end(work: Callable[[], _T]) -> _T:
-    """Run *work* in a thread, and wait for it even when cancelled.
-
-    The caller closes the file next: a thread still at work would then read or
-    write whatever gets the number of that file.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
 
 
 class FileBlobs:
@@ -143,7 +128,7 @@ class FileBlobs:
             position = start
             while end is None or position < end:
                 wanted = _READ_BYTES if end is None else min(_READ_BYTES, end - position)
-                piece = await _to_its_end(partial(file.read, wanted))
+                piece = await to_its_end(partial(file.read, wanted))
                 if not piece:
                     return
                 position += len(piece)
@@ -195,7 +180,7 @@ class FileBlobs:
                 size += len(chunk)
                 if size >= _BATCH_BYTES:
                     full, batch, size = batch, [], 0
-                    await _to_its_end(partial(upload.write, full))
+                    await to_its_end(partial(upload.write, full))
         finally:
             # Also when the peer has gone: what it sent is kept for its next try.
             if batch:
