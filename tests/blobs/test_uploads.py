@@ -181,3 +181,35 @@ async def test_abandoned_uploads_are_removed_after_a_while(blobs: FileBlobs) -> 
     assert blobs.remove_stale(before=2000) == 1
     with pytest.raises(UploadNotFound):
         await blobs.upload_offset(upload)
+
+
+async def test_every_blob_is_listed_with_its_size_and_time(blobs: FileBlobs) -> None:
+    digests = {blobs.put(content) for content in (b"one", b"two")}
+    with blobs.writer("sha512") as writer:
+        writer.write(b"three")
+        digests.add(writer.commit())
+    for digest in digests:
+        os.utime(blobs.path(digest), (1000, 1000))
+    listed = [blob async for blob in blobs.stored()]
+    assert {blob.digest for blob in listed} == digests
+    assert {(blob.size, blob.modified_at) for blob in listed} == {(3, 1000.0), (5, 1000.0)}
+
+
+async def test_an_upload_that_lay_long_is_as_new_as_its_commit(blobs: FileBlobs) -> None:
+    upload_id = await blobs.begin_upload()
+    await blobs.append(upload_id, 0, pieces(CONTENT))
+    os.utime(blobs.root / "uploads" / upload_id, (1000, 1000))
+    await blobs.commit(upload_id, DIGEST)
+    assert not await blobs.remove_if_older(DIGEST, 2000)
+    os.utime(blobs.path(DIGEST), (1000, 1000))
+    assert await blobs.remove_if_older(DIGEST, 2000)
+    assert await blobs.stat(DIGEST) is None
+
+
+async def test_uploads_that_nobody_goes_on_with_end(blobs: FileBlobs) -> None:
+    old, new = await blobs.begin_upload(), await blobs.begin_upload()
+    os.utime(blobs.root / "uploads" / old, (1000, 1000))
+    assert await blobs.end_stale_uploads(2000) == 1
+    with pytest.raises(UploadNotFound):
+        await blobs.upload_offset(old)
+    assert await blobs.upload_offset(new) == 0

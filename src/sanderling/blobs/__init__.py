@@ -7,7 +7,16 @@ opens a folder or a bucket of an S3-compatible store for that port.
 
 from sanderling.blobs.files import FileBlobs
 from sanderling.blobs.opening import StorePlace, open_store
-from sanderling.blobs.port import BlobInfo, BlobNotFound, BlobStore, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs.port import (
+    BlobInfo,
+    BlobNotFound,
+    BlobStore,
+    StoredBlob,
+    StoreFull,
+    UploadBusy,
+    UploadNotFound,
+    WrongOffset,
+)
 from sanderling.blobs.writer import BlobWriter
 
 __all__ = [
@@ -16,7 +25,9 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "FileBlobs",
+    "StoreFull",
     "StorePlace",
+    "StoredBlob",
     "UploadBusy",
     "UploadNotFound",
     "WrongOffset",

@@ -18,6 +18,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import ObjectStore
 
+from sanderling.blobs.port import StoreFull
 from sanderling.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _SMALL_S = 30.0
 _SILENCE_S = 60.0
 _COPY_S = 600.0
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,60})</Code>")
+_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "InsufficientCapacity", "status 507"}
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 
 
@@ -210,7 +212,12 @@ class Bucket:
                 yield
 
     def _unavailable(self, error: BaseException) -> Unavailable:
-        return Unavailable(f"the object store {self.name}: {reason(error)}; try again, and look at its state")
+        why = reason(error)
+        if why in _FULL:
+            return StoreFull(
+                f"the object store {self.name} is full ({why}): remove what is not needed, or give it room"
+            )
+        return Unavailable(f"the object store {self.name}: {why}; try again, and look at its state")
 
 
 class _NoRanges(Exception):

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from sanderling.blobs.port import BlobInfo, BlobNotFound
+from sanderling.blobs.port import BlobInfo, BlobNotFound, StoredBlob
 from sanderling.blobs.threads import to_its_end
 from sanderling.blobs.uploads import FileUploads, OpenUpload
-from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors
+from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors, unpublish_older
 from sanderling.durable import sync_folder
 from sanderling.errors import Invalid
 from sanderling.oci import Digest
@@ -86,6 +86,11 @@ class FileBlobs:
                 return False
             sync_folder(path.parent)
         return True
+
+    def delete_older(self, digest: Digest, before: float) -> bool:
+        """Remove the blob when it was last committed before *before*; say whether it went."""
+        with medium_errors(self.root):
+            return unpublish_older(self._path(digest), before)
 
     def digests(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no order; one that comes or goes meanwhile may be missed."""
@@ -162,6 +167,36 @@ class FileBlobs:
     async def remove(self, digest: Digest) -> None:
         """See `BlobStore.remove`."""
         await asyncio.to_thread(self.delete, digest)
+
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        """See `BlobStore.stored`."""
+        for folder in await asyncio.to_thread(self._folders):
+            for blob in await asyncio.to_thread(self._stored_in, folder):
+                yield blob
+
+    async def remove_if_older(self, digest: Digest, before: float) -> bool:
+        """See `BlobStore.remove_if_older`."""
+        return await asyncio.to_thread(self.delete_older, digest, before)
+
+    async def end_stale_uploads(self, before: float) -> int:
+        """See `BlobStore.end_stale_uploads`."""
+        return await asyncio.to_thread(self.remove_stale, before)
+
+    def _folders(self) -> list[Path]:
+        with medium_errors(self.root):
+            return [folder for algorithm in ("sha256", "sha512") for folder in (self.root / algorithm).glob("??")]
+
+    def _stored_in(self, folder: Path) -> list[StoredBlob]:
+        found = []
+        with medium_errors(self.root):
+            for file in folder.iterdir():
+                try:
+                    told = file.stat()
+                except FileNotFoundError:  # it went meanwhile
+                    continue
+                digest = Digest.parse(f"{folder.parent.name}:{file.name}")
+                found.append(StoredBlob(digest, told.st_size, told.st_mtime))
+        return found
 
     def _open(self, digest: Digest, start: int) -> BinaryIO:
         try:

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sanderling.blobs.bucket import Bucket
+from sanderling.blobs.object_removals import Removals
 from sanderling.blobs.port import UploadBusy, UploadNotFound, WrongOffset
 from sanderling.blobs.spool import Spool, SpoolClosed
 from sanderling.errors import Unavailable
@@ -97,8 +98,8 @@ class _Turns:
 class ObjectUploads:
     """The uploads in a bucket. *temporary* is a folder for what waits to be sent; None is the system's."""
 
-    def __init__(self, bucket: Bucket, temporary: Path | None) -> None:
-        self._bucket, self._temporary = bucket, temporary
+    def __init__(self, bucket: Bucket, removals: Removals, temporary: Path | None) -> None:
+        self._bucket, self._removals, self._temporary = bucket, removals, temporary
         self._turns = _Turns(SENDING_AT_ONCE)
         self._held: set[str] = set()
 
@@ -136,7 +137,7 @@ class ObjectUploads:
         with self._holding(upload_id):
             state = await self._state(upload_id)
             try:
-                await self._place(state, digest, target)
+                await self._removals.put_safely(target, lambda: self._place(state, digest, target))
             except FileNotFoundError:
                 raise UploadNotFound(upload_id) from None  # another server ended it meanwhile
             await self._end(upload_id, state)

@@ -3,6 +3,7 @@
     PREFIX/sha256/ab/ab12...   a blob, under its digest, whole and verified
     PREFIX/sha512/...
     PREFIX/uploads/            resumable uploads: see `object_uploads`
+    PREFIX/removing/           removals that are under way: see `object_removals`
 
 Any number of servers may use one bucket at once: nothing that was acknowledged is on the disk of one of them. What
 obstore leaves of a put that was cut off (parts of a multipart upload, never visible) goes by the bucket's own rule for
@@ -10,12 +11,14 @@ incomplete uploads.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 from sanderling.blobs.bucket import Bucket
+from sanderling.blobs.object_removals import Removals
 from sanderling.blobs.object_uploads import ObjectUploads
-from sanderling.blobs.port import BlobInfo, BlobNotFound
+from sanderling.blobs.port import BlobInfo, BlobNotFound, StoredBlob
+from sanderling.errors import Invalid
 from sanderling.oci import Digest
 
 
@@ -24,7 +27,8 @@ class ObjectBlobs:
 
     def __init__(self, bucket: Bucket, temporary: Path | None = None) -> None:
         self._bucket = bucket
-        self._uploads = ObjectUploads(bucket, temporary)
+        self._removals = Removals(bucket)
+        self._uploads = ObjectUploads(bucket, self._removals, temporary)
 
     async def stat(self, digest: Digest) -> BlobInfo | None:
         """See `BlobStore.stat`."""
@@ -63,6 +67,22 @@ class ObjectBlobs:
     async def remove(self, digest: Digest) -> None:
         """See `BlobStore.remove`."""
         await self._bucket.delete([_key(digest)])
+
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        """See `BlobStore.stored`."""
+        for algorithm in ("sha256", "sha512"):
+            async for info in self._bucket.list(algorithm):
+                with suppress(Invalid):  # what others put there is not ours
+                    digest = Digest.parse(f"{algorithm}:{info.key.rpartition('/')[2]}")
+                    yield StoredBlob(digest, info.size, info.modified_at)
+
+    async def remove_if_older(self, digest: Digest, before: float) -> bool:
+        """See `BlobStore.remove_if_older`. Here look and removal are one step against every server's `commit`."""
+        return await self._removals.remove_if_older(_key(digest), before)
+
+    async def end_stale_uploads(self, before: float) -> int:
+        """See `BlobStore.end_stale_uploads`."""
+        return await self._uploads.remove_stale(before) + await self._removals.remove_stale(before)
 
 
 def _key(digest: Digest) -> str:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: temporary file, fsync, rename, fsync of the folder."""
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from sanderling.blobs.port import StoreFull
 from sanderling.durable import sync_folder
 from sanderling.errors import Unavailable
 from sanderling.oci import Digest, DigestMismatch, Hasher
@@ -18,13 +20,13 @@ _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used
 
 @contextmanager
 def medium_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk into `Unavailable`."""
+    """Turn errors of the disk into `Unavailable`, and a full disk into `StoreFull`."""
     try:
         yield
     except OSError as e:
-        raise Unavailable(
-            f"blobs in {folder.name!r}: {_FULL.get(e.errno or 0, e.strerror or 'input/output error')}"
-        ) from e
+        if e.errno in _FULL:
+            raise StoreFull(f"blobs in {folder.name!r}: {_FULL[e.errno]}; free some room and try again") from e
+        raise Unavailable(f"blobs in {folder.name!r}: {e.strerror or 'input/output error'}") from e
 
 
 def ensure_folder(folder: Path) -> None:
@@ -36,10 +38,42 @@ def ensure_folder(folder: Path) -> None:
 
 
 def publish(source: Path, target: Path) -> None:
-    """Give the synced file *source* the name *target*, durably; replace what is there."""
+    """Give the synced file *source* the name *target*, durably; replace what is there.
+
+    The time of the file becomes now: `unpublish_older` goes by it. Many may
+    publish in a folder at once, but not while one removes.
+    """
     ensure_folder(target.parent)
-    source.replace(target)
+    with _locked(target.parent, fcntl.LOCK_SH):
+        os.utime(source)
+        source.replace(target)
     sync_folder(target.parent)
+
+
+def unpublish_older(target: Path, before: float) -> bool:
+    """Remove *target* when it was published before *before*; say whether it went.
+
+    The look and the removal are one step: nobody, in no process, publishes in the folder meanwhile.
+    """
+    try:
+        with _locked(target.parent, fcntl.LOCK_EX):
+            if target.stat().st_mtime >= before:
+                return False
+            target.unlink()
+    except FileNotFoundError:
+        return False
+    sync_folder(target.parent)
+    return True
+
+
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
 
 
 class BlobWriter:
