@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from obstore.store import S3Store
+
 from sanderling.blobs import BlobStore, StorePlace, open_store
 
 _BESIDE = Path(sys.executable).with_name("rclone")
@@ -44,10 +46,14 @@ class S3Server:
         """Return a new store over the same prefix each time, as another server would."""
         return open_store(StorePlace(f"s3://{BUCKET}/{prefix}"), environment=self.environment)
 
-    def objects(self, prefix: str) -> list[str]:
-        """Return the keys that are there, without the prefix, past the server's own temporary files."""
-        folder = self.root / BUCKET / prefix
-        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    def connect(self, prefix: str = "") -> S3Store:
+        """Return the bucket as another client sees it."""
+        return S3Store(
+            BUCKET,
+            prefix=prefix or None,
+            config={"access_key_id": self.key, "secret_access_key": self.secret, "endpoint": self.endpoint},
+            client_options={"allow_http": True},
+        )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from sanderling.blobs.files import FileBlobs
@@ -16,13 +16,18 @@ from sanderling.blobs.port import BlobStore
 from sanderling.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import ClientConfig, S3Config, S3Store
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; older buckets have capitals and "_"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9_.=@-]+(/[A-Za-z0-9_.=@-]+)*")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_SECRETS: tuple[tuple[Literal["access_key_id", "secret_access_key", "session_token"], str], ...] = (
+    ("access_key_id", "AWS_ACCESS_KEY_ID"),
+    ("secret_access_key", "AWS_SECRET_ACCESS_KEY"),
+    ("session_token", "AWS_SESSION_TOKEN"),
+)
 _WAY_OUT = "give it as s3://bucket or s3://bucket/prefix"
 
 
@@ -124,9 +129,12 @@ def _connect(
     is_trial: bool = False,
 ) -> "S3Store":
     from obstore.exceptions import BaseError
-    from obstore.store import ClientConfig, S3Config, S3Store
+    from obstore.store import S3Store
 
     config: S3Config = {}
+    for setting, variable in _SECRETS:
+        if environment.get(variable):
+            config[setting] = environment[variable]
     if endpoint is not None:
         # Both: of the two in the environment the first one counts.
         config["endpoint"] = config["aws_endpoint_url_s3"] = endpoint
