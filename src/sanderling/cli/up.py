@@ -31,6 +31,22 @@ def up(
     public_mqtt_port: Annotated[
         int | None, typer.Option(help="The MQTT port that devices are told.", min=1, max=65535)
     ] = None,
+    blobs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Where layers are kept: s3://BUCKET/PREFIX or a folder; the data folder if none is given.",
+        ),
+    ] = None,
+    blobs_endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="The S3-compatible store; AWS_ENDPOINT_URL if none is given.")
+    ] = None,
+    blobs_region: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The store's region; AWS_REGION if none is given.")
+    ] = None,
+    blobs_plain_http: Annotated[
+        bool, typer.Option("--blobs-plain-http", help="Allow an http:// endpoint that is not on this machine.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help=f"{JSON_HELP} It is printed once the server answers.")] = False,
 ) -> None:
     """Start the server and run it until Ctrl-C."""
@@ -47,6 +63,10 @@ def up(
         host_names=tuple(host_name or ()),
         public_url=public_url,
         public_mqtt_port=public_mqtt_port,
+        blobs=blobs,
+        blobs_endpoint=blobs_endpoint,
+        blobs_region=blobs_region,
+        blobs_plain_http=blobs_plain_http,
     )
     out.step(f"Starting the server in {data}")
     run(settings, lambda info: _show(out, info))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.image import ImageBuilds, PushTarget
 from sanderling.oci import Digest, Platform
@@ -64,6 +64,8 @@ class Parts:
 def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     """Make every stage over *engine* and the data folder, and join them. Blocks: it reads the disk."""
     data = settings.data
+    # First, for it may not be to be had.
+    registry_blobs = open_store(settings.registry_place, temporary=data / "temporary")
     access = Access(engine, utc_now)
     access.ensure_owner_token(data / "secrets" / "owner-token")
     seal = Seal(data / "secrets" / "seal.key")
@@ -72,7 +74,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     workspace_blobs.remove_stale(before=utc_now().timestamp())
     workspaces = Workspaces(engine, workspace_blobs, utc_now)
     credentials = RegistryCredentials(engine, seal.seal, seal.unseal, bearer=_registry_bearer(access))
-    registry = Registry(engine, FileBlobs(data / "blobs" / "registry"), credentials, settings.login_server)
+    registry = Registry(engine, registry_blobs, credentials, settings.login_server)
     builds = _make_builds(settings, tls, engine, credentials)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
     return Parts(
