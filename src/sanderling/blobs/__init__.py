@@ -11,10 +11,12 @@ from sanderling.blobs.port import (
     BlobInfo,
     BlobNotFound,
     BlobStore,
+    LocalFiles,
     StoredBlob,
     StoreFull,
     UploadBusy,
     UploadNotFound,
+    UploadWriter,
     WrongOffset,
 )
 from sanderling.blobs.writer import BlobWriter
@@ -25,11 +27,13 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "FileBlobs",
+    "LocalFiles",
     "StoreFull",
     "StorePlace",
     "StoredBlob",
     "UploadBusy",
     "UploadNotFound",
+    "UploadWriter",
     "WrongOffset",
     "open_store",
 ]

@@ -5,9 +5,11 @@
 - An upload survives the process: its offset is what the store has of it.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from sanderling.errors import Conflict, NotFound, Unavailable
 from sanderling.oci import Digest
@@ -112,12 +114,37 @@ class BlobStore(Protocol):
     async def remove_if_older(self, digest: Digest, before: float) -> bool:
         """Remove the blob when its last commit was before *before* (seconds of the epoch); say whether it went.
 
-        A store that can makes the look and the removal one step against
-        `commit`: files do, under a lock. One that cannot (an S3 store without
-        conditional deletes) looks at the time right before it deletes, and may
-        lose a commit in between: the registry notices that, and its client
-        sends the blob again (see `registry.space.removals`).
+        Look and removal are one step against every server's `commit`: what was
+        committed meanwhile stays, or is there again when that commit returns.
         """
 
     async def end_stale_uploads(self, before: float) -> int:
         """End uploads that nobody added to since *before*, and what broken writes left; say how many went."""
+
+
+class UploadWriter(Protocol):
+    """An upload that is held for writing; from any thread, one at a time."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there."""
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Add *pieces* at the end. Blocks. Raises `Unavailable`; what was written stays."""
+
+    def room(self) -> memoryview:
+        """Return memory that the caller fills from its start. Blocks until there is some."""
+
+    def filled(self, count: int) -> None:
+        """Add the first *count* bytes of the last `room`; as `write`."""
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """What a store can do besides, that keeps blobs and uploads as files of this machine: no byte need cross Python."""
+
+    def find_path(self, digest: Digest) -> Path | None:
+        """Return the blob's file, to read only, or None when it is not there."""
+
+    def appending(self, upload_id: str, offset: int) -> AbstractContextManager[UploadWriter]:
+        """Hold the upload to write to it at *offset*; raise as `BlobStore.append` does."""
