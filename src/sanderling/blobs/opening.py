@@ -28,6 +28,13 @@ _SECRETS: tuple[tuple[Literal["access_key_id", "secret_access_key", "session_tok
     ("secret_access_key", "AWS_SECRET_ACCESS_KEY"),
     ("session_token", "AWS_SESSION_TOKEN"),
 )
+_OTHER_KEYS = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_SKIP_SIGNATURE",
+)
 _WAY_OUT = "give it as s3://bucket or s3://bucket/prefix"
 
 
@@ -119,6 +126,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _has_key(environment: Mapping[str, str]) -> bool:
+    """Say whether there is a key, or another way to get one that was meant. A machine of Amazon's has one by itself."""
+    key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+    return all(key) or any(environment.get(name) for name in _OTHER_KEYS)
+
+
 def _connect(
     place: StorePlace,
     bucket: str,
@@ -131,6 +144,8 @@ def _connect(
     from obstore.exceptions import BaseError
     from obstore.store import S3Store
 
+    if endpoint is not None and not _has_key(environment):
+        raise Invalid(f"no key for the object store {endpoint}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     config: S3Config = {}
     for setting, variable in _SECRETS:
         if environment.get(variable):
