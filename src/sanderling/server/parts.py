@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.image import ImageBuilds, PushTarget
 from sanderling.oci import Digest, Platform
@@ -67,6 +67,8 @@ class Parts:
 def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     """Make every stage over *engine* and the data folder, and join them. Blocks: it reads the disk."""
     data = settings.data
+    # First, for it may not be to be had.
+    registry_blobs = open_store(settings.registry_place, temporary=data / "temporary")
     access = Access(engine, utc_now)
     access.ensure_owner_token(data / "secrets" / "owner-token")
     seal = Seal(data / "secrets" / "seal.key")
@@ -80,7 +82,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     )
     registry = Registry(
         engine,
-        FileBlobs(data / "blobs" / "registry"),
+        registry_blobs,
         credentials,
         settings.login_server,
         in_use=lambda: hub.images(),  # the hub is made below, and asks the registry too

@@ -2,7 +2,7 @@
 
     ROOT/lock                    held by the one server of this folder
     ROOT/registry.db             repositories, manifests, tags
-    ROOT/blobs/                  layers
+    ROOT/blobs/                  layers, unless they are kept elsewhere (--blobs)
     ROOT/secrets/admin-password  made at the first start; delete it, and the next start makes another
     ROOT/secrets/seal.key        what is secret in registry.db is sealed with it
     ROOT/tls/                    our own certificate authority
@@ -28,7 +28,7 @@ from sqlalchemy.exc import DatabaseError
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import StorePlace, open_store
 from sanderling.durable import ensure_private_folder, write_durably
 from sanderling.errors import Invalid
 from sanderling.registry import Authorizer, Principal, Proof, Registry, RegistryCredentials
@@ -68,6 +68,7 @@ class RegistrySettings:
     public_url: `https://name[:port]` as clients see it, when a proxy stands before it.
     is_open: everybody may do everything.
     is_plain: HTTP, without TLS.
+    blobs: where layers are kept, as `ServerSettings` has it; None is ROOT/blobs.
     """
 
     root: Path
@@ -77,11 +78,21 @@ class RegistrySettings:
     public_url: str | None = None
     is_open: bool = False
     is_plain: bool = False
+    blobs: str | None = None
+    blobs_endpoint: str | None = None
+    blobs_region: str | None = None
+    blobs_plain_http: bool = False
 
     @property
     def listens_on(self) -> str | None:
         """Where it listens. What is open to everybody is reached from elsewhere only when that was said."""
         return LOOPBACK if self.is_open and self.host is None else self.host
+
+    @property
+    def place(self) -> StorePlace:
+        """Where layers are kept."""
+        location = self.blobs or str(self.root / "blobs")
+        return StorePlace(location, self.blobs_endpoint, self.blobs_region, self.blobs_plain_http)
 
     @property
     def is_local(self) -> bool:
@@ -172,8 +183,10 @@ async def _healthy(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _join(settings: RegistrySettings, login_server: str, engine: Engine) -> Registry:
+    # First, for it may not be to be had.
+    blobs = open_store(settings.place, temporary=settings.root / "temporary")
     try:
-        return Registry(engine, FileBlobs(settings.root / "blobs"), _authorizer(settings, engine), login_server)
+        return Registry(engine, blobs, _authorizer(settings, engine), login_server)
     except DatabaseError as e:
         file = settings.root / REGISTRY_DATABASE
         raise Invalid(f"the database {file} cannot be used ({e.orig}): restore it from a backup") from e
