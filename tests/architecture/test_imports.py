@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
+        "sanderling.transfer",
         "sanderling_scoring",
         "sqlalchemy",
         "httpx",
