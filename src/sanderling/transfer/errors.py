@@ -7,6 +7,7 @@
                 └─ RightMissing                known, and may not
     NotFound ───── ManifestNotFound, BlobNotFound
     Invalid ────── LengthMismatch              content is longer or shorter than was promised
+                ├─ Damaged                     a place keeps other content than it says
                 ├─ Refused                     any other 4xx
                 └─ Insecure                    would send what is secret, or what is fetched, in the open
 
@@ -99,6 +100,14 @@ class LengthMismatch(Invalid):
         )
         super().__init__(f"the content {what} {how} that were promised: it is damaged")
         self.expected, self.actual = expected, actual
+
+
+class Damaged(Invalid):
+    """What *place* keeps under *digest* is other content; nothing of it was published."""
+
+    def __init__(self, place: str, digest: str, reason: str) -> None:
+        super().__init__(f"{place}: {digest} is damaged there: {reason}; nothing was published")
+        self.place, self.digest = place, digest
 
 
 class Refused(Invalid):
