@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from secrets import token_hex
 
-from sanderling.errors import Invalid, NotFound
+from sanderling.errors import Conflict, Denied, Invalid, NotFound
 from sanderling.oci import Reference
 from sanderling.sdk.device import Device
 from sanderling.sdk.registry_tokens import IssuedToken
@@ -57,10 +57,13 @@ class OwnCredentials:
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """Do a deployment inside: when it is done the earlier tokens go, when it fails the new one does."""
+        """Do a deployment inside: when it is done the earlier tokens go, when it is refused the new one does.
+
+        When its answer was lost, either may be in use, and both stay until the next deployment.
+        """
         try:
             yield
-        except BaseException:
+        except (Invalid, NotFound, Conflict, Denied):
             if self._made is not None:
                 self._forget(self._made.token.name)
             raise
