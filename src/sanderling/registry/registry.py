@@ -51,6 +51,7 @@ class Registry:
             UploadEndpoint(self._content, self._blobs),
             ManifestEndpoint(self._content, self._blobs),
             ListEndpoint(self._listings),
+            clock=self._clock,
         )
         return Starlette(routes=[Route("/{path:path}", endpoint)])
 
