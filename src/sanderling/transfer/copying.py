@@ -59,6 +59,7 @@ class CopyResult:
     total_bytes: int
     sent_blobs: int
     sent_bytes: int
+    mounted_blobs: int
 
 
 @dataclass(slots=True)
@@ -77,13 +78,15 @@ async def copy(
     *,
     platform: Platform | None = None,
     referrers: bool = False,
+    expected: str | None = None,
     at_once: int = AT_ONCE,
     progress: Callable[[CopyProgress], None] = lambda _: None,
 ) -> CopyResult:
     """Copy each (reference in *source*, name in *target*) with all that belongs to it.
 
     An index comes whole, nested ones too, unless *platform* picks one manifest of
-    it. *referrers* brings what refers to it: signatures, SBOMs, attestations.
+    it. *expected* is the digest that the image must have. *referrers* brings what
+    refers to it: signatures, SBOMs, attestations.
     Raises Damaged when the source's content is not what its digest says, and what
     the places raise; nothing is named in the target then.
     """
@@ -92,6 +95,8 @@ async def copy(
     for reference, name in references:
         top = await source.resolve(reference)
         top = await _chosen(source, target, top, platform)
+        if expected is not None and top.digest != expected:
+            raise Invalid(f"{target.name}@{expected} was asked for, and the image in {source.name} is {top.digest}")
         await walk.visit(top)
         plan.tops.append((name, top))
     sending = _Sending(source, target, plan, progress)
@@ -104,14 +109,15 @@ async def copy(
         await target.push_manifest(tag_top, plan.manifests[tag_top.digest][1], name)
     for name, top in plan.tops:
         await target.push_manifest(top, plan.manifests[top.digest][1], name)
-    await target.finish()
+    other = await target.finish()
     return CopyResult(
-        {name: top.digest for name, top in plan.tops},
+        {name: top.digest for name, top in plan.tops} | other,
         len(plan.manifests),
         len(plan.blobs),
         sum(blob.size for blob in plan.blobs.values()),
         sending.sent_blobs,
         sending.sent_bytes,
+        sending.mounted_blobs,
     )
 
 
@@ -176,7 +182,7 @@ class _Sending:
         self._mount_from = _mount_source(source, target)
         self._have: dict[Digest, int] = {}
         self._total = sum(blob.size for blob in plan.blobs.values())
-        self.sent_blobs = self.sent_bytes = 0
+        self.sent_blobs = self.sent_bytes = self.mounted_blobs = 0
 
     async def blobs(self, at_once: int) -> None:
         """Send all that the target has not."""
@@ -187,7 +193,10 @@ class _Sending:
         if not await self._target.has_blob(blob):
             moved = await self._moved(blob)
             self.sent_bytes += moved
-            self.sent_blobs += 1
+            if moved == 0 and blob.size:
+                self.mounted_blobs += 1
+            else:
+                self.sent_blobs += 1
         self._told(blob.digest, blob.size)
 
     async def _moved(self, blob: Descriptor) -> int:

@@ -130,9 +130,9 @@ class DockerArchivePlace:
                 raise Invalid(f"{self.name} cannot hold layers of the type {layer.media_type}; use oci-archive instead")
         self._tagged[tag or ""] = parsed
 
-    async def finish(self) -> None:
+    async def finish(self) -> dict[str, Digest]:
         """Unpack the layers, make the tar, and remove the folder."""
-        await to_its_end(self._pack)
+        return await to_its_end(self._pack)
 
     async def aclose(self) -> None:
         """Let go of the tar; the folder stays, for a later run to take up."""
@@ -144,9 +144,10 @@ class DockerArchivePlace:
             self._archive = await asyncio.to_thread(_read_archive, content, self.name)
         return self._archive
 
-    def _pack(self) -> None:
+    def _pack(self) -> dict[str, Digest]:
         folder = self._staged.folder
         blobs: dict[str, Path | bytes] = {}
+        digests: dict[str, Digest] = {}
         entries: list[dict[str, Any]] = []
         listed: list[Descriptor] = []
         plain = folder / "plain"
@@ -154,6 +155,7 @@ class DockerArchivePlace:
             plain.mkdir(parents=True, exist_ok=True)
             for tag, manifest in sorted(self._tagged.items()):
                 made = self._with_plain_layers(manifest, plain, blobs)
+                digests[tag] = made.digest
                 config = _path(made.config.digest)
                 blobs[config] = folder / config
                 blobs[_path(made.digest)] = made.raw
@@ -172,6 +174,7 @@ class DockerArchivePlace:
         finally:
             shutil.rmtree(plain, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
+        return digests
 
     def _with_plain_layers(self, manifest: Manifest, plain: Path, blobs: dict[str, Path | bytes]) -> Manifest:
         """Return the manifest with its layers unpacked, as they are in *blobs* now; itself when they were."""

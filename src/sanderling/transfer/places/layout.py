@@ -95,10 +95,11 @@ class LayoutPlace:
         is_listed = tag is not None or parse_manifest(raw, descriptor.media_type).subject is not None
         await asyncio.to_thread(self._keep, descriptor, raw, tag or "", is_listed)
 
-    async def finish(self) -> None:
+    async def finish(self) -> dict[str, Digest]:
         """Tidy up: the folder for what was cut off goes when it is empty."""
         with suppress(OSError):
             (self.folder / ".partial").rmdir()
+        return {}
 
     async def aclose(self) -> None:
         """Nothing is held."""

@@ -78,9 +78,10 @@ class OciArchivePlace:
         self._mine.add(descriptor.digest)
         await self._staged.push_manifest(descriptor, raw, tag)
 
-    async def finish(self) -> None:
+    async def finish(self) -> dict[str, Digest]:
         """Make the tar, and remove the folder."""
         await to_its_end(self._pack)
+        return {}
 
     async def aclose(self) -> None:
         """Let go of the tar; the folder stays, for a later run to take up."""

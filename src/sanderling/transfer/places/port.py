@@ -60,8 +60,11 @@ class Place(Protocol):
         An empty *tag* means that it stands for itself, without a name; None that it is part of another.
         """
 
-    async def finish(self) -> None:
-        """Make what was pushed last, and seen by others; nothing more is pushed."""
+    async def finish(self) -> dict[str, Digest]:
+        """Make what was pushed last, and seen by others; nothing more is pushed.
+
+        Returns the names whose image has another digest here, because the form of the place is another.
+        """
 
     async def aclose(self) -> None:
         """Let go. What was not finished is not seen; what can be taken up later stays."""

@@ -56,8 +56,9 @@ class RegistryPlace:
             raise Invalid(f"{descriptor.media_type!r} is not a media type of an image manifest or index")
         await self.client.push_manifest(tag or descriptor.digest, raw, descriptor.media_type)
 
-    async def finish(self) -> None:
+    async def finish(self) -> dict[str, Digest]:
         """Nothing is left to do: a registry shows what it has."""
+        return {}
 
     async def aclose(self) -> None:
         """Close the connections."""
