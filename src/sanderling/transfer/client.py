@@ -39,6 +39,10 @@ _MAX_REFERRERS = 10_000
 _CUTS = 3  # in a row, none of which brought anything
 
 
+class _PastTheEnd(Invalid):
+    """The content ends before the byte that was asked for."""
+
+
 class RegistryClient:
     """One repository of one registry, as one user or as nobody. Use as an async context manager.
 
@@ -144,7 +148,7 @@ class RegistryClient:
             if response.status_code == 404:
                 raise BlobNotFound(self.registry, self.repository, digest)
             if response.status_code == 416:
-                raise Invalid(f"registry {self.registry}: the content {digest} is shorter than {start} bytes")
+                raise _PastTheEnd(f"registry {self.registry}: the content {digest} is shorter than {start} bytes")
             begins = 0
             if response.status_code == 206:
                 found = re.match(r"bytes ([0-9]{1,19})-", response.headers.get("content-range", ""))
@@ -178,6 +182,8 @@ class RegistryClient:
                 if position < descriptor.size:
                     raise Faulty(self.registry, f"fetching {descriptor.digest}", f"it ended at byte {position}")
                 break
+            except _PastTheEnd:
+                raise LengthMismatch(what=descriptor.digest, expected=descriptor.size, actual=position) from None
             except Unavailable:
                 failures = 0 if position > before else failures + 1
                 if failures >= _CUTS:

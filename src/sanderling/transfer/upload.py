@@ -88,6 +88,8 @@ class _Content:
                     yield fresh
                     self.sent += len(fresh)
                     self.progress(position)
+                if position == self.size:
+                    return  # and verified: what may come after it is not part of it
         if position < self.size:
             raise LengthMismatch(what=self.digest, expected=self.size, actual=position)
         if self.size == 0:
