@@ -5,7 +5,16 @@ implements the asynchronous port `BlobStore`, which servers use.
 """
 
 from sanderling.blobs.files import FileBlobs
-from sanderling.blobs.port import BlobInfo, BlobNotFound, BlobStore, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs.port import (
+    BlobInfo,
+    BlobNotFound,
+    BlobStore,
+    LocalFiles,
+    UploadBusy,
+    UploadNotFound,
+    UploadWriter,
+    WrongOffset,
+)
 from sanderling.blobs.writer import BlobWriter
 
 __all__ = [
@@ -14,7 +23,9 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "FileBlobs",
+    "LocalFiles",
     "UploadBusy",
     "UploadNotFound",
+    "UploadWriter",
     "WrongOffset",
 ]

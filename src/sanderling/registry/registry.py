@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import Engine
-from starlette.applications import Starlette
-from starlette.routing import Route
 
 from sanderling.blobs import BlobStore, UploadNotFound
 from sanderling.oci import Digest
@@ -42,9 +40,9 @@ class Registry:
         self._content = Content(engine, clock)
         self._listings = Listings(engine)
 
-    def app(self) -> Starlette:
-        """Return the ASGI app that answers `/v2/...`; mount it at the root or at `/v2`."""
-        endpoint = RegistryApp(
+    def app(self) -> RegistryApp:
+        """Return the ASGI app that answers `/v2/...`; it sees whole paths, wherever it is mounted."""
+        return RegistryApp(
             self._authorizer,
             self.login_server,
             BlobEndpoint(self._content, self._blobs),
@@ -53,7 +51,6 @@ class Registry:
             ListEndpoint(self._listings),
             clock=self._clock,
         )
-        return Starlette(routes=[Route("/{path:path}", endpoint)])
 
     def find_image(self, repository: str, reference: str) -> ImageInfo | None:
         """Return what is known of the image of a tag or digest, or None."""
