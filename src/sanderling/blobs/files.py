@@ -10,7 +10,8 @@ The folder is for its owner alone. Several processes may use it at once.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,11 +34,11 @@ _MAX_SMALL_BYTES = 64 << 20
 class FileBlobs:
     """A folder of blobs: synchronous by `find` to `digests`, and the port `BlobStore`."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self.root, self._clock = root, clock
         with medium_errors(root):
             ensure_folder(root)
-        self._uploads = FileUploads(root / "uploads")
+        self._uploads = FileUploads(root / "uploads", clock)
 
     def find(self, digest: Digest) -> BlobInfo | None:
         """Return the blob's size, or None when it is not there."""
@@ -54,7 +55,7 @@ class FileBlobs:
 
     def writer(self, algorithm: str = "sha256") -> BlobWriter:
         """Return a context manager that writes one blob."""
-        return BlobWriter(self.root / "temporary", self._path, algorithm)
+        return BlobWriter(self.root / "temporary", self._path, algorithm, self._clock)
 
     def put(self, content: bytes) -> Digest:
         """Keep *content*; return its digest."""

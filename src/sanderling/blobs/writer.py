@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,15 +38,15 @@ def ensure_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
-def publish(source: Path, target: Path) -> None:
+def publish(source: Path, target: Path, now: float) -> None:
     """Give the synced file *source* the name *target*, durably; replace what is there.
 
-    The time of the file becomes now: `unpublish_older` goes by it. Many may
+    The time of the file becomes *now*: `unpublish_older` goes by it. Many may
     publish in a folder at once, but not while one removes.
     """
     ensure_folder(target.parent)
     with _locked(target.parent, fcntl.LOCK_SH):
-        os.utime(source)
+        os.utime(source, (now, now))
         source.replace(target)
     sync_folder(target.parent)
 
@@ -79,8 +80,10 @@ def _locked(folder: Path, kind: int) -> Iterator[None]:
 class BlobWriter:
     """Writes one blob; leaving the context without `commit` leaves nothing."""
 
-    def __init__(self, folder: Path, path_of: Callable[[Digest], Path], algorithm: str) -> None:
-        self._folder, self._path_of = folder, path_of
+    def __init__(
+        self, folder: Path, path_of: Callable[[Digest], Path], algorithm: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder, self._path_of, self._clock = folder, path_of, clock
         self._hasher = Hasher(algorithm)
         self._file: BinaryIO | None = None
         self._temporary: Path | None = None
@@ -131,6 +134,6 @@ class BlobWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            publish(self._temporary, self._path_of(digest))
+            publish(self._temporary, self._path_of(digest), self._clock())
         self._file = self._temporary = None
         return digest

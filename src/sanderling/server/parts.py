@@ -16,6 +16,7 @@ from sanderling.image import ImageBuilds, PushTarget
 from sanderling.oci import Digest, Platform
 from sanderling.registry import Principal, Registry, RegistryCredentials, Scope
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
+from sanderling.server.collections import Collections
 from sanderling.server.images import ImageCheck
 from sanderling.server.seal import Seal
 from sanderling.server.settings import ServerSettings
@@ -43,6 +44,7 @@ class Parts:
     registry: Registry
     builds: ImageBuilds
     hub: Hub
+    collections: Collections
     platform: str
     started_at: datetime
     # Set when the server is told to stop: whoever waits for news (long polls) answers at once.
@@ -74,7 +76,14 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     workspace_blobs.remove_stale(before=utc_now().timestamp())
     workspaces = Workspaces(engine, workspace_blobs, utc_now)
     credentials = RegistryCredentials(engine, seal.seal, seal.unseal, bearer=_registry_bearer(access))
-    registry = Registry(engine, registry_blobs, credentials, settings.login_server)
+    registry = Registry(
+        engine,
+        registry_blobs,
+        credentials,
+        settings.login_server,
+        in_use=lambda: hub.images(),  # the hub is made below, and asks the registry too
+    )
+    hub = Hub(engine, ImageCheck(registry, settings.login_server), _hub_bearer(access))
     builds = _make_builds(settings, tls, engine, credentials)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
     return Parts(
@@ -88,7 +97,8 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         credentials=credentials,
         registry=registry,
         builds=builds,
-        hub=Hub(engine, ImageCheck(registry, settings.login_server), _hub_bearer(access)),
+        hub=hub,
+        collections=Collections(registry.collect_garbage),
         platform=str(Platform.parse(f"linux/{platform.machine()}")),
         started_at=utc_now(),
     )

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
@@ -27,6 +28,7 @@ from sqlalchemy.exc import DatabaseError
 
 from sanderling.durable import ensure_private_folder
 from sanderling.errors import Invalid, SanderlingError
+from sanderling.registry import CollectionRuns
 from sanderling.sdk.settings import ServerRecord, forget_server, record_server
 from sanderling.server.app import create_app
 from sanderling.server.database import DataFolder, open_database
@@ -43,6 +45,7 @@ MAX_CONNECTIONS = 8_000
 MAX_FILES = 65_536
 THREADS = 32
 STALE_UPLOAD_S = 24 * 3600
+HOUSEKEEPING_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ async def _serve(
             group.create_task(_announce(parts, server, stack, ready))
             group.create_task(_end_builds(parts))
             group.create_task(_keep_house(parts))
+            group.create_task(parts.collections.run(parts.stopping))
             await server.serve(https)
             parts.stopping.set()
 
@@ -195,14 +199,19 @@ async def _end_builds(parts: Parts) -> None:
 
 
 async def _keep_house(parts: Parts) -> None:
-    """End uploads to the registry that nobody goes on with, every hour."""
+    """End uploads to the registry that nobody goes on with, every hour, and collect its garbage, every day."""
+    next_at = time.monotonic() + HOUSEKEEPING_S
     while not parts.stopping.is_set():
         try:
             await parts.registry.end_stale_uploads(STALE_UPLOAD_S)
         except Exception:  # one failure must not end the server
             log.exception("stale uploads could not be ended; tried again in an hour")
+        if time.monotonic() >= next_at:
+            next_at += parts.settings.collect_every_s
+            with suppress(CollectionRuns):
+                parts.collections.begin(dry_run=False)
         with suppress(TimeoutError):
-            async with asyncio.timeout(3600):
+            async with asyncio.timeout(HOUSEKEEPING_S):
                 await parts.stopping.wait()
 
 

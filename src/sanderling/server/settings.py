@@ -36,6 +36,7 @@ class ServerSettings:
     max_blob_bytes: the largest single file of a model, or layer of an image.
     blobs: where the registry keeps layers: a folder or `s3://bucket/prefix`; None is the data folder. For a bucket,
         blobs_endpoint, blobs_region and blobs_plain_http are those of `sanderling.blobs.StorePlace`.
+    collect_every_s: how often the registry's retention rules and garbage collection run by themselves.
     """
 
     data: Path
@@ -53,6 +54,7 @@ class ServerSettings:
     blobs_endpoint: str | None = None
     blobs_region: str | None = None
     blobs_plain_http: bool = False
+    collect_every_s: float = 24 * 3600.0
 
     def __post_init__(self) -> None:
         for what, port in (

@@ -1,11 +1,13 @@
 """Pushing blobs. distribution-spec 1.1, "Pushing blobs"."""
 
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import Engine
-from tests.contracts.worlds import World
+from tests.contracts.worlds import Files, World
 from tests.registry.world import LOGIN_SERVER, Clock, code_of, push_blob, push_image
 
 from sanderling.blobs import BlobStore
@@ -216,9 +218,12 @@ async def test_a_blob_whose_bytes_are_lost_is_not_mounted(client: httpx.AsyncCli
 
 
 async def test_stale_uploads_are_ended(
-    client: httpx.AsyncClient, registry: Registry, clock: Clock, world: World
+    client: httpx.AsyncClient, registry: Registry, clock: Clock, world: World, tmp_path: Path
 ) -> None:
+    if not isinstance(world, Files):
+        pytest.skip("a bucket has its own clock")
     old = await begin(client)
+    os.utime(tmp_path / "blobs" / "uploads" / old.rpartition("/")[2], (clock.now, clock.now))
     clock.now += 100
     new = await begin(client)
     assert await registry.end_stale_uploads(older_than_s=50) == 1
