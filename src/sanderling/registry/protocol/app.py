@@ -19,6 +19,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -27,6 +28,7 @@ from sanderling.errors import Denied, SanderlingError
 from sanderling.oci import WireError, error_document, is_repository
 from sanderling.registry.access.credentials import Authorizer
 from sanderling.registry.access.rights import Principal
+from sanderling.registry.database import translated
 from sanderling.registry.errors import NameInvalid, NotSignedIn
 from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
 from sanderling.registry.protocol.list_endpoint import ListEndpoint
@@ -108,6 +110,12 @@ class RegistryApp:
             response = await self._serve(request)
         except SanderlingError as e:
             response = self._refuse(request, e)
+        except DBAPIError as e:
+            known = translated(e)
+            if known is None:
+                raise
+            log.error("%s %s: %s (%s)", request.method, request.url.path, known.message, e.orig)
+            response = self._refuse(request, known)
         response.headers.update(_API_VERSION)
         await response(scope, receive, send)
 
