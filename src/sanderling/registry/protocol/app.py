@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -29,6 +30,7 @@ from sanderling.oci import WireError, error_document, is_repository
 from sanderling.registry.access.credentials import Authorizer
 from sanderling.registry.access.rights import Principal
 from sanderling.registry.access.throttle import Slowed
+from sanderling.registry.database import translated
 from sanderling.registry.errors import NameInvalid, NotSignedIn
 from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
 from sanderling.registry.protocol.list_endpoint import ListEndpoint
@@ -118,6 +120,12 @@ class RegistryApp:
             if isinstance(e, Slowed):
                 await self._hold(e)
             response = self._refuse(request, e)
+        except DBAPIError as e:
+            known = translated(e)
+            if known is None:
+                raise
+            log.error("%s %s: %s (%s)", request.method, request.url.path, known.message, e.orig)
+            response = self._refuse(request, known)
         response.headers.update(_API_VERSION)
         await response(scope, receive, send)
 
