@@ -33,10 +33,10 @@ class Authorizer(Protocol):
     """What the protocol endpoint asks about callers. May block: it is called in a thread."""
 
     def authenticate(self, user: str, password: str, client: str = "") -> Principal | None:
-        """Return who has this name and password; raise `Slowed`."""
+        """Return who has this name and password; raise `Slowed`, `TokenExpired`."""
 
     def verify(self, token: str) -> Principal | None:
-        """Return whom a bearer token speaks for."""
+        """Return whom a bearer token speaks for; raise `TokenExpired`."""
 
     def grant(self, principal: Principal, ttl_s: float) -> str:
         """Return a bearer token for *principal*."""
@@ -124,7 +124,8 @@ class RegistryCredentials:
     def authenticate(self, user: str, password: str, client: str = "") -> Principal | None:
         """Return who *user* is, or None; raise `Slowed` after too many wrong passwords.
 
-        *client* is where the request came from: others are not slowed.
+        *client* is where the request came from: others are not slowed. A token
+        that expired is no wrong password: it is not counted, and raises `TokenExpired`.
         """
         key = (user[:255], client[:255])
         self._throttle.check(key)
@@ -136,7 +137,7 @@ class RegistryCredentials:
         return principal
 
     def verify(self, token: str) -> Principal | None:
-        """Return whom *token* speaks for, or None."""
+        """Return whom *token* speaks for, or None; raise `TokenExpired`."""
         if not token.startswith(PREFIX):
             return self._bearer(token) if self._bearer is not None else None
         principal = read_token(self._key, token, self._clock())

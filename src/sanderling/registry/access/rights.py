@@ -80,6 +80,11 @@ class Principal:
         """Say whether a token with other scopes might allow *action*."""
         return self.is_narrowed and not allows(self.refused, action, repository)
 
+    @property
+    def could_ask_for_catalogue(self) -> bool:
+        """Say whether this is a token of a few rights that was got without asking for the catalogue."""
+        return self.is_narrowed and not any("list" in scope.actions for scope in (*self.scopes, *self.refused))
+
     def narrowed(self, wanted: Iterable[Scope], *, catalogue: bool = False) -> Self:
         """Return the same principal with the wanted rights only, and of those only what it has.
 
@@ -93,7 +98,10 @@ class Principal:
             if scope.actions - have:
                 refused.append(Scope(scope.repositories, scope.actions - have))
         if catalogue:
-            granted += [Scope(s.repositories, frozenset({"list"})) for s in self.scopes if s.actions & {"pull", "list"}]
+            seen = [s.repositories for s in self.scopes if s.actions & {"pull", "list"}]
+            granted += [Scope(name, frozenset({"list"})) for name in seen]
+            if not seen:
+                refused.append(Scope("*", frozenset({"list"})))
         return replace(self, scopes=tuple(granted), refused=tuple(refused), is_narrowed=True)
 
 
