@@ -38,6 +38,9 @@ class Authorizer(Protocol):
     def verify(self, token: str) -> Principal | None:
         """Return whom a bearer token speaks for; raise `TokenExpired`."""
 
+    def anyone(self) -> Principal | None:
+        """Return whom a request without credentials speaks for; None: it must sign in."""
+
     def grant(self, principal: Principal, ttl_s: float) -> str:
         """Return a bearer token for *principal*."""
 
@@ -58,7 +61,8 @@ class RegistryCredentials:
     """The `Authorizer` over SQL.
 
     *seal* and *unseal* guard what is kept. *bearer*, when given, is asked about
-    tokens that are not the registry's own (the server's API tokens).
+    tokens that are not the registry's own (the server's API tokens). *sign_in*,
+    when given, is asked about names and passwords that are not an admin user's.
     """
 
     def __init__(
@@ -68,11 +72,12 @@ class RegistryCredentials:
         unseal: Callable[[bytes], bytes],
         *,
         bearer: Callable[[str], Principal | None] | None = None,
+        sign_in: Callable[[str, str], Principal | None] | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine, self._seal, self._unseal = engine, seal, unseal
-        self._bearer, self._clock = bearer, clock
+        self._bearer, self._sign_in, self._clock = bearer, sign_in, clock
         self._throttle = Throttle(monotonic)
         tables.metadata.create_all(engine)
         self._key = self._ensure_key()
@@ -116,6 +121,10 @@ class RegistryCredentials:
         or `token`.
         """
         return self.grant(Principal(subject, tuple(scopes)), ttl_s)
+
+    def anyone(self) -> Principal | None:
+        """See `Authorizer.anyone`: everybody must sign in."""
+        return None
 
     def grant(self, principal: Principal, ttl_s: float) -> str:
         """See `Authorizer.grant`."""
@@ -164,7 +173,7 @@ class RegistryCredentials:
             )
         if self._bearer is not None and user == _TOKEN_USER:
             return self._bearer(password)
-        return None
+        return self._sign_in(user, password) if self._sign_in is not None else None
 
     def _proofs(self, admin: AdminUser) -> list[AdminProof]:
         return [
