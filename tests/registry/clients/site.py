@@ -1,5 +1,6 @@
 """A registry as its users meet it: a process of its own, over TLS with its own authority, with credentials."""
 
+import secrets
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,11 @@ class Site:
     def named_address(self) -> str:
         """The same by its name, through `proxied`."""
         return f"{NAME}:{self.port}"
+
+    def new_user(self) -> tuple[str, str]:
+        """Return name and password of the admin user of another workspace: whom no other test makes wait."""
+        admin = self.credentials.set_admin_enabled(f"w{secrets.token_hex(4)}", True)
+        return admin.username, admin.passwords[0]
 
     def token(self, repositories: str, *actions: str, ttl_s: float = 60) -> str:
         """Return a short-lived password of the user `device`; with a negative *ttl_s* it has expired."""

@@ -79,3 +79,9 @@ def auth_file(folder: Path, address: str, user: str, password: str) -> Path:
     file = folder / f"auth-{secrets.token_hex(4)}.json"
     file.write_text(json.dumps({"auths": {address: {"auth": pair}}}))
     return file
+
+
+def needed_root(what: str) -> None:
+    """Skip the test, or in CI fail it, for who is not root."""
+    if os.geteuid() != 0:
+        lack(f"{what} is driven as root here, which needs no user name spaces")
