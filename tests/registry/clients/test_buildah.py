@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.registry.clients.documented import run_documented
 from tests.registry.clients.mounts import nothing_mounted_below
 from tests.registry.clients.site import Site
 from tests.registry.clients.tools import Tool, auth_file, needed, needed_root
@@ -122,3 +123,8 @@ def test_who_signs_out_is_nobody(buildah: Tool, site: Site, certs: str, name: st
     buildah("logout", site.address, **file)
     said = buildah("pull", certs, f"{name}:1", fails=True, **file).err
     assert "sign in with a user name and a password of the registry" in said
+
+
+def test_the_documentation_is_right(buildah: Tool, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY ca.pem /\n")
+    run_documented(buildah, site, tmp_path, REGISTRY_AUTH_FILE=str(tmp_path / "auth"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.registry.clients.documented import run_documented
 from tests.registry.clients.images import for_platforms, simple
 from tests.registry.clients.mounts import nothing_mounted_below
 from tests.registry.clients.site import Site
@@ -139,3 +140,12 @@ def test_a_device_pulls_with_its_token_and_cannot_push(
     device = Images(*containerd, f"device:{site.token('demo/*', 'pull')}")
     device.pull(f"{name}:1")
     assert "403 Forbidden" in device.push(f"{name}:2", f"{name}:1", fails=True)
+
+
+def test_the_documentation_is_right(
+    images: Images, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = simple(tmp_path / "in")
+    load(images, source, f"{site.address}/demo/digits:1", tmp_path)
+    images.push(f"{site.address}/demo/digits:1")
+    run_documented(images.ctr, site, tmp_path, CONTAINERD_SNAPSHOTTER="native")

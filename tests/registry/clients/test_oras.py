@@ -2,14 +2,17 @@
 
 import json
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
+from tests.registry.clients.documented import block_of
 from tests.registry.clients.site import Site
 from tests.registry.clients.tools import lack
+from tests.registry_process import running_registry
 
 from sanderling.oci import Digest
 
@@ -125,7 +128,7 @@ def test_without_our_authority_nothing_is_sent(site: Site, name: str) -> None:
 
 
 def test_a_wrong_password_changes_nothing(site: Site) -> None:
-    user, password = site.new_user()
+    user, _ = site.new_user()
     name = f"{site.address}/{user}/digits"
     with oras_of(site, user, "wrong") as client:
         with pytest.raises(ValueError, match="Cannot respond to request for authentication"):
@@ -144,9 +147,7 @@ def test_a_token_that_expired_is_said_so(site: Site, name: str, capfd: pytest.Ca
             client.pull(f"{name}:1")
 
 
-def test_a_device_pulls_with_its_token_and_cannot_push(
-    client: "oras.client.OrasClient", site: Site, name: str
-) -> None:
+def test_a_device_pulls_with_its_token_and_cannot_push(client: "oras.client.OrasClient", site: Site, name: str) -> None:
     client.push(f"{name}:1", files=["model.onnx"])
     with oras_of(site, "device", site.token("demo/*", "pull")) as device:
         device.pull(f"{name}:1", outdir="out")
@@ -156,38 +157,26 @@ def test_a_device_pulls_with_its_token_and_cannot_push(
             device.push(f"{name}:2", files=["another"])
 
 
-def test_a_push_that_was_cut_off_goes_on_where_it_stopped(site: Site, name: str, tmp_path: Path) -> None:
-    """What a client of the specification does after its connection was cut: ask for the offset, send the rest."""
-    content = (tmp_path / "model.onnx").read_bytes()
-    repository = name.partition("/")[2]
-    with site.http() as http:
-        location = http.post(f"/v2/{repository}/blobs/uploads/").headers["Location"]
-
-        def half() -> Iterator[bytes]:
-            yield content[:50_000]
-            raise ConnectionError("the client is gone")
-
-        with pytest.raises(ConnectionError):
-            http.patch(location, content=half())
-    with site.http() as http:
-        offset = _settled_offset(http, location)
-        assert 0 <= offset <= 50_000
-        rest = content[offset:]
-        headers = {"Content-Range": f"{offset}-{len(content) - 1}", "Content-Type": "application/octet-stream"}
-        answer = http.patch(location, content=rest, headers=headers)
-        assert answer.status_code == 202
-        done = http.put(answer.headers["Location"], params={"digest": Digest.of(content)})
-        assert done.status_code == 201
-        assert http.get(f"/v2/{repository}/blobs/{Digest.of(content)}").content == content
-
-
-def _settled_offset(http: httpx.Client, location: str) -> int:
-    return int(http.get(location).headers["Range"].partition("-")[2] or 0)
-
-
 def test_json_is_kept_byte_for_byte(client: "oras.client.OrasClient", site: Site, name: str) -> None:
     pushed = client.push(f"{name}:1", files=["model.onnx"])
     with site.http() as http:
         raw = http.get(f"/v2/{name.partition('/')[2]}/manifests/1").content
     assert Digest.of(raw) == pushed.headers["Docker-Content-Digest"]
     assert json.loads(raw) == client.get_manifest(f"{name}:1")
+
+
+def test_where_nobody_signs_in_everything_goes(tmp_path: Path) -> None:
+    with running_registry(tmp_path / "open", "--no-auth", "--http") as registry:
+        client = oras.client.OrasClient(hostname=registry.login_server, insecure=True)
+        with client.session:
+            client.push(f"{registry.login_server}/any/name:1", files=["model.onnx"])
+            assert client.get_tags(f"{registry.login_server}/any/name") == ["1"]
+            assert client.delete_tags(f"{registry.login_server}/any/name", "1") == ["1"]
+
+
+def test_the_documentation_is_right(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(site.ca.read_bytes())
+    (tmp_path / "password").write_text(site.password)
+    program = f"import warnings; warnings.simplefilter('ignore'); REGISTRY = {site.address!r}\n{block_of('oras')}"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.registry.clients.documented import run_documented
 from tests.registry.clients.images import docker_archive
 from tests.registry.clients.mounts import nothing_mounted_below
 from tests.registry.clients.site import Site
@@ -50,9 +51,7 @@ def load(podman: Tool, name: str, tmp_path: Path, layers: int = 1) -> str:
 
 
 @pytest.mark.parametrize("form", ["oci", "v2s2"])
-def test_an_image_is_pushed_pulled_and_the_same(
-    podman: Tool, certs: str, name: str, form: str, tmp_path: Path
-) -> None:
+def test_an_image_is_pushed_pulled_and_the_same(podman: Tool, certs: str, name: str, form: str, tmp_path: Path) -> None:
     image = load(podman, name, tmp_path, layers=3)
     podman("push", "--quiet", certs, f"--format={form}", f"--digestfile={tmp_path}/digest", image)
     podman("rmi", image)
@@ -157,3 +156,9 @@ def test_who_signs_out_is_nobody(podman: Tool, site: Site, certs: str, name: str
     podman("logout", site.address, **file)
     said = podman("pull", certs, f"{name}:1", fails=True, **file).err
     assert "sign in with a user name and a password of the registry" in said
+
+
+def test_the_documentation_is_right(podman: Tool, site: Site, tmp_path: Path) -> None:
+    podman("load", "--quiet", "--input", docker_archive(tmp_path / "digits.tar", "localhost/digits:latest", 1))
+    said = run_documented(podman, site, tmp_path, REGISTRY_AUTH_FILE=str(tmp_path / "auth"))
+    assert f"{site.address}/demo/digits" in said

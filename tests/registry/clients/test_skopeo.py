@@ -5,9 +5,12 @@ import secrets
 from pathlib import Path
 
 import pytest
+from tests.registry.clients.documented import run_documented
 from tests.registry.clients.images import Layout, blobs_of, for_platforms, simple, with_attestation
+from tests.registry.clients.proxied import proxied
 from tests.registry.clients.site import Site
 from tests.registry.clients.tools import Said, Tool, auth_file, needed
+from tests.registry_process import running_registry
 
 from sanderling.oci import media_types
 
@@ -185,9 +188,7 @@ def test_without_our_authority_nothing_is_sent(skopeo: Tool, image: str, tmp_pat
     assert "x509: certificate signed by unknown authority" in said.err
 
 
-def test_our_authority_may_also_come_from_the_environment(
-    skopeo: Tool, site: Site, image: str, tmp_path: Path
-) -> None:
+def test_our_authority_may_also_come_from_the_environment(skopeo: Tool, site: Site, image: str, tmp_path: Path) -> None:
     source, _ = simple(tmp_path / "in")
     skopeo("copy", source, image, SSL_CERT_FILE=str(site.ca))
 
@@ -249,3 +250,39 @@ def test_who_guesses_is_told_to_wait(copy: Copy, site: Site, image: str, tmp_pat
     assert "too many requests to registry" in said[5]
 
 
+def test_a_push_that_was_cut_off_leaves_nothing_and_succeeds_the_next_time(
+    copy: Copy, site: Site, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "in")
+    source = layout.tag(layout.image(*(secrets.token_bytes(1_000_000) for _ in range(3))))
+    repository = f"demo/{secrets.token_hex(4)}"
+    there = {"REGISTRY_AUTH_FILE": str(auth_file(tmp_path, site.named_address, "admin", site.password))}
+    image = f"docker://{site.named_address}/{repository}:1"
+    with proxied() as proxy:
+        there["HTTPS_PROXY"] = proxy.url
+        proxy.plan_cut("sent", 500_000)
+        copy(source, image, fails=True, **there)
+        with site.http() as http:
+            assert http.get(f"/v2/{repository}/manifests/1").status_code == 404
+        copy(source, image, **there)
+        proxy.plan_cut("received", 500_000)
+        copy(image, f"oci:{tmp_path}/broken:1", fails=True, **there)
+        copy(image, f"oci:{tmp_path}/out:1", **there)
+        assert proxy.cuts == 2
+    assert blobs_of(tmp_path / "out") == layout.blobs()
+
+
+def test_where_nobody_signs_in_skopeo_does_everything(skopeo: Tool, tmp_path: Path) -> None:
+    nobody = {"REGISTRY_AUTH_FILE": str(tmp_path / "none")}
+    source, _ = simple(tmp_path / "in")
+    with running_registry(tmp_path / "open", "--no-auth", "--http") as registry:
+        image = f"docker://{registry.login_server}/any/name:1"
+        skopeo("copy", "--dest-tls-verify=false", source, image, **nobody)
+        skopeo("inspect", "--tls-verify=false", image, **nobody)
+        skopeo("delete", "--tls-verify=false", image, **nobody)
+
+
+def test_the_documentation_is_right(skopeo: Tool, site: Site, tmp_path: Path) -> None:
+    for_platforms(tmp_path / "digits", "amd64", "arm64")
+    (tmp_path / "mirror").mkdir()
+    run_documented(skopeo, site, tmp_path, REGISTRY_AUTH_FILE=str(tmp_path / "auth"))

@@ -53,10 +53,14 @@ class Tool:
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: str | Path, fails: bool = False, stdin: str = "", **more: str) -> Said:
-        """Run it and return what it said; it must succeed, or with *fails* must not. *more* are variables."""
+    def variables(self) -> dict[str, str]:
+        """Return its environment."""
         home = str(self.home)
         base = {"PATH": PATH, "HOME": home, "XDG_RUNTIME_DIR": home, "TMPDIR": home, "LANG": "C.UTF-8"}
+        return base | self.environment
+
+    def __call__(self, *arguments: str | Path, fails: bool = False, stdin: str = "", **more: str) -> Said:
+        """Run it and return what it said; it must succeed, or with *fails* must not. *more* are variables."""
         command = [self.program, *self.options, *map(str, arguments)]
         done = subprocess.run(
             command,
@@ -64,7 +68,7 @@ class Tool:
             capture_output=True,
             text=True,
             timeout=100,
-            env=base | self.environment | more,
+            env=self.variables() | more,
             cwd=self.home,
             check=False,
         )
