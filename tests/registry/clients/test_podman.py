@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,19 +18,21 @@ from tests.registry.clients.tools import Tool, auth_file, needed, needed_root
 def podman(site: Site, cert_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
     """Signed in as `admin`."""
     program, home = needed("podman", "podman"), tmp_path_factory.mktemp("podman")
-    # "podman manifest inspect" 4.3 knows credentials from this place only: $XDG_RUNTIME_DIR/containers/auth.json
     needed_root("podman")
-    options = ("--root", f"{home}/root", "--runroot", f"{home}/run", "--tmpdir", f"{home}/tmp")
-    options += ("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none")
     settings = home / "containers.conf"  # without these it makes files in /dev/shm, /etc and /run
     settings.write_text(f'[engine]\nlock_type="file"\n[network]\nnetwork_config_dir="{home}/networks"\n')
+    # "podman manifest inspect" 4.3 knows credentials from this place only: $XDG_RUNTIME_DIR/containers/auth.json
     environment = {"REGISTRY_AUTH_FILE": f"{home}/containers/auth.json", "CONTAINERS_CONF": str(settings)}
-    tool = Tool(program, home, options, environment)
-    login = ("login", f"--cert-dir={cert_dir}", "--username=admin", "--password-stdin", site.address)
-    assert "Login Succeeded!" in tool(*login, stdin=site.password).out
-    yield tool
-    tool("system", "reset", "--force")
-    nothing_mounted_below(home)
+    # It refuses a --runroot of more than 50 letters.
+    with tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as run:
+        options = ("--root", f"{home}/root", "--runroot", run, "--tmpdir", f"{home}/tmp")
+        options += ("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none")
+        tool = Tool(program, home, options, environment)
+        login = ("login", f"--cert-dir={cert_dir}", "--username=admin", "--password-stdin", site.address)
+        assert "Login Succeeded!" in tool(*login, stdin=site.password).out
+        yield tool
+        tool("system", "reset", "--force")
+        nothing_mounted_below(home)
 
 
 @pytest.fixture
