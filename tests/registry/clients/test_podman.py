@@ -158,7 +158,7 @@ def test_who_signs_out_is_nobody(podman: Tool, site: Site, certs: str, name: str
     assert podman("login", "--get-login", site.address, **file).out.strip() == "demo"
     podman("logout", site.address, **file)
     said = podman("pull", certs, f"{name}:1", fails=True, **file).err
-    assert "sign in with a user name and a password of the registry" in said
+    assert "sign in with a user name and a password" in said
 
 
 def test_the_documentation_is_right(podman: Tool, site: Site, tmp_path: Path) -> None:

