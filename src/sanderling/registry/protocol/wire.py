@@ -25,6 +25,7 @@ from sanderling.registry.errors import (
     RangeInvalid,
     SizeInvalid,
     TagInvalid,
+    UpstreamUnavailable,
     wire_of,
 )
 
@@ -177,6 +178,8 @@ def error_response(error: SanderlingError, headers: Mapping[str, str] | None = N
     code, status = wire_of(error)
     extra = dict(headers or {})
     if isinstance(error, Slowed):
+        extra["Retry-After"] = str(int(error.retry_after_s + 0.999))
+    if isinstance(error, UpstreamUnavailable) and error.retry_after_s:
         extra["Retry-After"] = str(int(error.retry_after_s + 0.999))
     if isinstance(error, WrongOffset):
         extra["Range"] = uploaded_range(error.expected)
