@@ -5,7 +5,15 @@ implements the asynchronous port `BlobStore`, which servers use.
 """
 
 from sanderling.blobs.files import FileBlobs
-from sanderling.blobs.port import BlobInfo, BlobNotFound, BlobStore, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs.port import (
+    BlobInfo,
+    BlobNotFound,
+    BlobStore,
+    ReadableUploads,
+    UploadBusy,
+    UploadNotFound,
+    WrongOffset,
+)
 from sanderling.blobs.writer import BlobWriter
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "FileBlobs",
+    "ReadableUploads",
     "UploadBusy",
     "UploadNotFound",
     "WrongOffset",

@@ -7,7 +7,7 @@
 
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sanderling.errors import Conflict, NotFound
 from sanderling.oci import Digest
@@ -91,3 +91,11 @@ class BlobStore(Protocol):
 
     async def remove(self, digest: Digest) -> None:
         """Remove the blob, if it is there."""
+
+
+@runtime_checkable
+class ReadableUploads(Protocol):
+    """What a store may offer besides: the bytes that an upload has so far, before they are verified."""
+
+    async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
+        """Return up to *limit* bytes from *start*; empty when they are not there yet. Raises `UploadNotFound`."""

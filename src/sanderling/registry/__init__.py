@@ -3,6 +3,7 @@
     protocol    the distribution protocol over HTTP: routes, endpoints, refusals
     access      admin users, tokens, rights, throttle
     content     what repositories hold: writes, listings
+    upstream    other registries, pulled through and kept
 
 Everything durable is in SQL and in the blob store. Source: distribution-spec 1.1.
 """
@@ -13,10 +14,13 @@ from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.content.listings import ImageInfo, TagInfo
 from sanderling.registry.errors import ManifestNotFound, RepositoryNotFound
 from sanderling.registry.registry import Registry
+from sanderling.registry.upstream.rules import Upstream
+from sanderling.registry.upstream.stored import FixedUpstreams, StoredUpstreams, UpstreamNotFound
 
 __all__ = [
     "AdminUser",
     "Authorizer",
+    "FixedUpstreams",
     "ImageInfo",
     "ManifestNotFound",
     "Principal",
@@ -25,5 +29,8 @@ __all__ = [
     "RepositoryNotFound",
     "Scope",
     "Slowed",
+    "StoredUpstreams",
     "TagInfo",
+    "Upstream",
+    "UpstreamNotFound",
 ]

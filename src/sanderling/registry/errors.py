@@ -93,7 +93,7 @@ class CacheReadOnly(Unsupported):
 
     def __init__(self, repository: str, upstream: str, registry: str) -> None:
         super().__init__(
-            f"{repository} is a cache of {registry} (upstream {upstream}): nothing is pushed to it; push to another name"
+            f"{repository} is a cache of {registry} (upstream {upstream}) and takes no pushes; push to another name"
         )
         self.repository, self.upstream, self.registry = repository, upstream, registry
 
@@ -103,7 +103,8 @@ class UpstreamUnavailable(Unavailable):
 
     def __init__(self, upstream: str, registry: str, why: str, retry_after_s: float = 0.0) -> None:
         super().__init__(
-            f"upstream {upstream} ({registry}): {why}; what was pulled before is served, this is not here yet: try again later"
+            f"upstream {upstream} ({registry}): {why}; what was pulled before is served, and this was not: "
+            "try again later"
         )
         self.upstream, self.registry, self.why, self.retry_after_s = upstream, registry, why, retry_after_s
 

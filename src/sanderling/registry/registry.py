@@ -19,13 +19,17 @@ from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
 from sanderling.registry.protocol.list_endpoint import ListEndpoint
 from sanderling.registry.protocol.manifest_endpoint import ManifestEndpoint
 from sanderling.registry.protocol.upload_endpoint import UploadEndpoint
+from sanderling.registry.upstream.cache import PullThrough
+from sanderling.registry.upstream.marks import Marks
+from sanderling.registry.upstream.stored import Upstreams
 
 
 class Registry:
     """Repositories over SQL and a blob store; `app` speaks the protocol.
 
     The methods block; asynchronous callers use a thread. *login_server* is the
-    name and port that users give `docker login`.
+    name and port that users give `docker login`. *upstreams* are the registries
+    that are pulled through: `FixedUpstreams`, or `StoredUpstreams` over SQL.
     """
 
     def __init__(
@@ -36,23 +40,34 @@ class Registry:
         login_server: str,
         *,
         clock: Callable[[], float] = time.time,
+        upstreams: Upstreams | None = None,
     ) -> None:
         self._blobs, self._authorizer, self._clock = blobs, authorizer, clock
         self.login_server = login_server
         self._content = Content(engine, clock)
         self._listings = Listings(engine)
+        self._cache = PullThrough(self._content, blobs, Marks(engine, clock), upstreams)
 
     def app(self) -> Starlette:
         """Return the ASGI app that answers `/v2/...`; mount it at the root or at `/v2`."""
         endpoint = RegistryApp(
             self._authorizer,
             self.login_server,
-            BlobEndpoint(self._content, self._blobs),
+            BlobEndpoint(self._content, self._blobs, self._cache),
             UploadEndpoint(self._content, self._blobs),
-            ManifestEndpoint(self._content, self._blobs),
-            ListEndpoint(self._listings),
+            ManifestEndpoint(self._content, self._blobs, self._cache),
+            ListEndpoint(self._listings, self._cache),
+            self._cache,
         )
         return Starlette(routes=[Route("/{path:path}", endpoint)])
+
+    def find_upstream_trouble(self, name: str) -> str:
+        """Return why the upstream *name* is left alone just now, or empty."""
+        return self._cache.find_trouble(name)
+
+    async def close(self) -> None:
+        """End what goes on behind the requests: downloads from upstreams, which go on after the next start."""
+        await self._cache.close()
 
     def find_image(self, repository: str, reference: str) -> ImageInfo | None:
         """Return what is known of the image of a tag or digest, or None."""

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, ScalarSelect, Select, delete, select
+from sqlalchemy import Connection, Engine, ScalarSelect, Select, delete, func, select
 
 from sanderling.blobs import BlobInfo, BlobNotFound, UploadNotFound
 from sanderling.oci import Digest, ImageConfig, Index, Manifest
 from sanderling.registry import tables
-from sanderling.registry.content.manifest_rows import find_needs, manifest_row
+from sanderling.registry.content.manifest_rows import Need, find_needs, manifest_row, promised_needs
 from sanderling.registry.errors import ManifestNotFound
 
 
@@ -112,19 +112,42 @@ class Content:
         Raises `MissingReference` when the repository lacks what the manifest
         names, `ManifestInvalid` when a size differs from what is there.
         """
-        now = self._clock()
         with self._engine.begin() as connection:
             repository_id = self._ensure_repository(connection, repository)
             needs = find_needs(connection, repository_id, repository, parsed)
-            row = manifest_row(parsed, config, needs)
-            key: dict[str, object] = {"repository_id": repository_id, "digest": str(digest)}
-            tables.put_row(connection, tables.manifests, key | row | {"pushed_at": now}, replace=False)
-            for needed in needs:
-                entry = {"repository_id": repository_id, "manifest_digest": str(digest), **needed.row()}
-                tables.put_row(connection, tables.references, entry, replace=False)
-            for tag in tags:
-                entry = key | {"name": tag, "pushed_at": now}
-                tables.put_row(connection, tables.tags, entry, replace=True)
+            self._put_rows(connection, repository_id, digest, manifest_row(parsed, config, needs), needs, tags)
+
+    def put_promised(
+        self, repository: str, digest: Digest, parsed: Manifest | Index, tags: Iterable[str], config: ImageConfig | None
+    ) -> None:
+        """Keep a manifest of an upstream as `put_manifest` does, before what it names is here.
+
+        Its references are the promise: `find_promised_size` knows them.
+        """
+        with self._engine.begin() as connection:
+            repository_id = self._ensure_repository(connection, repository)
+            needs = promised_needs(parsed)
+            self._put_rows(connection, repository_id, digest, manifest_row(parsed, config, needs), needs, tags)
+
+    def find_promised_size(self, repository: str, digest: Digest) -> int | None:
+        """Return the size that a manifest in *repository* says the blob has; None when none names it."""
+        table = tables.references
+        query = select(func.max(table.c.size_bytes)).where(
+            table.c.repository_id == _id_of(repository), table.c.digest == digest, table.c.is_manifest.is_(False)
+        )
+        with self._engine.connect() as connection:
+            found: int | None = connection.execute(query).scalar_one_or_none()
+        return found
+
+    def find_digest(self, repository: str, reference: str) -> Digest | None:
+        """Return the digest of the manifest of a tag or a digest, when it is here."""
+        table = tables.manifests
+        query = select(table.c.digest).where(
+            table.c.repository_id == _id_of(repository), table.c.digest == _digest_of(repository, reference)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(query).scalar_one_or_none()
+        return None if found is None else Digest(found)
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """Delete the manifest and the tags that name it; raise `ManifestNotFound`."""
@@ -148,6 +171,25 @@ class Content:
         with self._engine.begin() as connection:
             if connection.execute(statement).rowcount == 0:
                 raise ManifestNotFound(repository, tag)
+
+    def _put_rows(
+        self,
+        connection: Connection,
+        repository_id: int,
+        digest: Digest,
+        row: dict[str, object],
+        needs: list[Need],
+        tags: Iterable[str],
+    ) -> None:
+        now = self._clock()
+        key: dict[str, object] = {"repository_id": repository_id, "digest": str(digest)}
+        tables.put_row(connection, tables.manifests, key | row | {"pushed_at": now}, replace=False)
+        for needed in needs:
+            entry = {"repository_id": repository_id, "manifest_digest": str(digest), **needed.row()}
+            tables.put_row(connection, tables.references, entry, replace=False)
+        for tag in tags:
+            entry = key | {"name": tag, "pushed_at": now}
+            tables.put_row(connection, tables.tags, entry, replace=True)
 
     def _link(self, connection: Connection, repository: str, blob: BlobInfo) -> None:
         row: dict[str, object] = {

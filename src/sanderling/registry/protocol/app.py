@@ -34,6 +34,7 @@ from sanderling.registry.protocol.manifest_endpoint import ManifestEndpoint
 from sanderling.registry.protocol.token_endpoint import WRONG_PASSWORD, TokenEndpoint, basic_credentials, client_of
 from sanderling.registry.protocol.upload_endpoint import UploadEndpoint
 from sanderling.registry.protocol.wire import Call, error_response
+from sanderling.registry.upstream.cache import PullThrough
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,9 @@ class RegistryApp:
         upload: UploadEndpoint,
         manifest: ManifestEndpoint,
         lists: ListEndpoint,
+        cache: PullThrough,
     ) -> None:
-        self._authorizer, self._login_server = authorizer, login_server
+        self._authorizer, self._login_server, self._cache = authorizer, login_server, cache
         self._token = TokenEndpoint(authorizer)
         self._routes = _routes(blob, upload, manifest, lists)
 
@@ -125,7 +127,11 @@ class RegistryApp:
             action, handler = route.methods[request.method]
             names = found.groupdict()
             name = names.get("name", "")
+            if action == "pull":
+                name = await self._cache.find_mirrored(name, request.query_params.get("ns", ""))
             principal = await self._permit(request, action, name, path)
+            if action == "push":
+                await self._cache.check_push(name)
             return await handler(Call(request, principal, name, names.get("item", "")))
         return JSONResponse(error_document(WireError.UNSUPPORTED, "there is no such endpoint"), 404)
 

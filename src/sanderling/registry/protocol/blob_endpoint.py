@@ -13,25 +13,31 @@ from sanderling.registry.errors import RangeInvalid
 from sanderling.registry.protocol.wire import (
     BlobResponse,
     Call,
+    PassingResponse,
     error_response,
     is_unchanged,
     parse_digest,
     parse_range,
 )
+from sanderling.registry.upstream.cache import Expected, PullThrough
 
 
 class BlobEndpoint:
     """Serves blobs that a row makes visible in the repository."""
 
-    def __init__(self, content: Content, blobs: BlobStore) -> None:
-        self._content, self._blobs = content, blobs
+    def __init__(self, content: Content, blobs: BlobStore, cache: PullThrough) -> None:
+        self._content, self._blobs, self._cache = content, blobs, cache
 
     async def get(self, call: Call) -> Response:
         """Answer GET and HEAD: 200, 206, 304 or 416."""
         digest = parse_digest(call.item)
         info = await asyncio.to_thread(self._content.find_blob, call.name, digest)
+        expected: Expected | None = None
         if info is None:
-            raise BlobNotFound(digest)
+            expected = await self._cache.find_expected(call.name, digest)
+            if expected is None:
+                raise BlobNotFound(digest)
+            info = expected.blob
         headers = {
             "Content-Type": "application/octet-stream",
             "Docker-Content-Digest": digest,
@@ -56,6 +62,9 @@ class BlobEndpoint:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
+        if expected is not None:
+            download = await self._cache.begin(expected)
+            return PassingResponse(download.read(start, end), status, headers=headers)
         return BlobResponse(await self._begun(digest, start, end), status, headers=headers)
 
     async def delete(self, call: Call) -> Response:

@@ -17,9 +17,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol, runtime_checkable
 
-from sanderling.blobs import BlobStore
+from sanderling.blobs import BlobStore, ReadableUploads
 from sanderling.errors import SanderlingError
 from sanderling.oci import Digest
 
@@ -27,14 +26,6 @@ WINDOW_BYTES = 4 << 20
 PIECE_BYTES = 1 << 18
 # Small ones are waited for, so that a fault of the upstream is an answer and not a cut.
 SMALL_BYTES = 1 << 20
-
-
-@runtime_checkable
-class ReadableUploads(Protocol):
-    """A store that can give out what an upload has so far."""
-
-    async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
-        """Return up to *limit* bytes from *start*; empty when they are not there yet, `UploadNotFound`."""
 
 
 class Download:

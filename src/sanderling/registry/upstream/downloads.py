@@ -178,7 +178,9 @@ class Downloads:
                         raise _unavailable(place, f"it sends less than {PACE_BYTES} bytes in {PACE_S:.0f} seconds")
                     fresh, skip = piece[skip:], max(0, skip - len(piece))
                     if download.received + len(fresh) > download.size:
-                        raise _damaged(place, f"{download.digest} is longer there than the {download.size} bytes promised")
+                        raise _damaged(
+                            place, f"{download.digest} is longer there than the {download.size} bytes promised"
+                        )
                     if fresh:
                         download.feed(fresh)
                         yield fresh

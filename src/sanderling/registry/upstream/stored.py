@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 from sqlalchemy import Engine, delete, insert, select, update
@@ -23,7 +24,9 @@ class UpstreamNotFound(NotFound):
     """No upstream has this name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no upstream {name[:100]!r}; `sanderling registry upstream list` shows those there are")
+        super().__init__(
+            f"there is no upstream {name[:100]!r}; `sanderling registry upstream list` shows those there are"
+        )
         self.name = name
 
 
@@ -50,10 +53,9 @@ class FixedUpstreams:
 
     def __init__(self, upstreams: Iterable[Upstream] = ()) -> None:
         self._all = tuple(sorted(upstreams, key=lambda one: one.name))
-        names = [one.name for one in self._all]
-        for name, following in zip(names, names[1:], strict=False):
-            if name == following:
-                raise UpstreamExists(name)
+        for one, following in pairwise(self._all):
+            if one.name == following.name:
+                raise UpstreamExists(one.name)
 
     def find_held(self) -> tuple[Upstream, ...] | None:
         """See `Upstreams.find_held`."""

@@ -1,8 +1,8 @@
 """The tables of upstreams, on the registry's metadata.
 
-    upstreams            the rules; passwords sealed
-    upstream_tags        when a tag here was last seen at its upstream
-    upstream_downloads   the upload that a blob on its way comes into, so that a restart goes on with it
+upstreams            the rules; passwords sealed
+upstream_tags        when a tag here was last seen at its upstream
+upstream_downloads   the upload that a blob on its way comes into, so that a restart goes on with it
 """
 
 from sqlalchemy import Boolean, Column, Double, LargeBinary, String, Table, Text
