@@ -65,14 +65,14 @@ class Origins:
         self.troubles, self._spawn = troubles, spawn
         self._held: dict[tuple[Upstream, str], _Held] = {}
 
-    async def find_manifest(self, place: Place, reference: str, within_s: float = QUESTION_S) -> Descriptor | None:
+    async def find_manifest(self, place: Place, reference: str, within_s: float | None = None) -> Descriptor | None:
         """Return what *reference* points at there, or None; raise what `SanderlingError`s the table below has."""
-        async with self._asking(place, None, within_s), self._client(place) as client:
+        async with self._asking(place, None, within_s or QUESTION_S), self._client(place) as client:
             return await client.find_manifest(reference)
 
-    async def fetch_manifest(self, place: Place, reference: str, within_s: float = QUESTION_S) -> tuple[bytes, str]:
+    async def fetch_manifest(self, place: Place, reference: str, within_s: float | None = None) -> tuple[bytes, str]:
         """Return the manifest, verified, and its media type; `ManifestNotFound` when it is not there either."""
-        async with self._asking(place, ("manifest", reference), within_s), self._client(place) as client:
+        async with self._asking(place, ("manifest", reference), within_s or QUESTION_S), self._client(place) as client:
             return await client.fetch_manifest(reference)
 
     async def has_blob(self, place: Place, digest: Digest) -> bool:
