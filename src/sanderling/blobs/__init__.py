@@ -9,9 +9,11 @@ from sanderling.blobs.port import (
     BlobInfo,
     BlobNotFound,
     BlobStore,
+    LocalFiles,
     ReadableUploads,
     UploadBusy,
     UploadNotFound,
+    UploadWriter,
     WrongOffset,
 )
 from sanderling.blobs.writer import BlobWriter
@@ -22,8 +24,10 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "FileBlobs",
+    "LocalFiles",
     "ReadableUploads",
     "UploadBusy",
     "UploadNotFound",
+    "UploadWriter",
     "WrongOffset",
 ]

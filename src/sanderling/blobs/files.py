@@ -11,6 +11,7 @@ The folder is for its owner alone. Several processes may use it at once.
 import asyncio
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -23,7 +24,8 @@ from sanderling.errors import Invalid
 from sanderling.oci import Digest
 
 _READ_BYTES = 1 << 18
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 1 << 18
+_COPY_BYTES = 1 << 20
 _MAX_SMALL_BYTES = 64 << 20
 
 _T = TypeVar("_T")
@@ -78,7 +80,7 @@ class FileBlobs:
     def put_file(self, source: Path, expected: Digest | None = None) -> Digest:
         """Keep a copy of the file *source*; raise `DigestMismatch` when it is not *expected*."""
         with source.open("rb") as file, self.writer() as writer:
-            shutil.copyfileobj(file, writer, _BATCH_BYTES)
+            shutil.copyfileobj(file, writer, _COPY_BYTES)
             return writer.commit(expected)
 
     def read(self, digest: Digest) -> bytes:
@@ -132,6 +134,10 @@ class FileBlobs:
 
     # The port for servers: the same, off the event loop's thread.
 
+    def find_path(self, digest: Digest) -> Path | None:
+        """See `LocalFiles.find_path`."""
+        return self._path(digest) if self.find(digest) is not None else None
+
     async def stat(self, digest: Digest) -> BlobInfo | None:
         """See `BlobStore.stat`."""
         return await asyncio.to_thread(self.find, digest)
@@ -161,6 +167,15 @@ class FileBlobs:
         with self._uploads.opened(upload_id, offset) as upload:
             await self._append(upload, chunks)
             return upload.offset
+
+    @contextmanager
+    def appending(self, upload_id: str, offset: int) -> Iterator[OpenUpload]:
+        """Hold the upload to write to it at *offset*, without `append`'s event loop.
+
+        Raises `UploadNotFound`, `UploadBusy`, `WrongOffset`. What was written stays, whatever happens.
+        """
+        with self._uploads.opened(upload_id, offset) as upload:
+            yield upload
 
     async def upload_offset(self, upload_id: str) -> int:
         """See `BlobStore.upload_offset`."""
@@ -204,3 +219,4 @@ class FileBlobs:
             # Also when the peer has gone: what it sent is kept for its next try.
             if batch:
                 upload.write(batch)
+            await _to_its_end(upload.settle)

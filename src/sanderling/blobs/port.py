@@ -5,8 +5,10 @@
 - An upload survives the process: its offset is what the store has of it.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sanderling.errors import Conflict, NotFound
@@ -99,3 +101,31 @@ class ReadableUploads(Protocol):
 
     async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
         """Return up to *limit* bytes from *start*; empty when they are not there yet. Raises `UploadNotFound`."""
+
+
+class UploadWriter(Protocol):
+    """An upload that is held for writing; from any thread, one at a time."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there."""
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Add *pieces* at the end. Blocks. Raises `Unavailable`; what was written stays."""
+
+    def room(self) -> memoryview:
+        """Return memory that the caller fills from its start. Blocks until there is some."""
+
+    def filled(self, count: int) -> None:
+        """Add the first *count* bytes of the last `room`; as `write`."""
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """What a store can do besides, that keeps blobs and uploads as files of this machine: no byte need cross Python."""
+
+    def find_path(self, digest: Digest) -> Path | None:
+        """Return the blob's file, to read only, or None when it is not there."""
+
+    def appending(self, upload_id: str, offset: int) -> AbstractContextManager[UploadWriter]:
+        """Hold the upload to write to it at *offset*; raise as `BlobStore.append` does."""

@@ -17,7 +17,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -28,7 +30,7 @@ from sanderling.errors import Invalid, SanderlingError
 from sanderling.sdk.settings import ServerRecord, forget_server, record_server
 from sanderling.server.app import create_app
 from sanderling.server.database import DataFolder, open_database
-from sanderling.server.http_protocol import BoundedHttp
+from sanderling.server.direct_http import DirectHttp, Lanes
 from sanderling.server.listening import PortInUse, listen
 from sanderling.server.parts import Parts, join
 from sanderling.server.settings import ServerSettings
@@ -131,10 +133,11 @@ def _is_news(record: logging.LogRecord) -> bool:
 async def _serve(
     parts: Parts, https: list[socket.socket], mqtt: list[socket.socket], ready: Callable[[ServerInfo], None] | None
 ) -> None:
+    lanes = Lanes()
     config = uvicorn.Config(
         create_app(parts),
         loop="none",
-        http=BoundedHttp,
+        http=cast("Any", partial(DirectHttp, lanes=lanes)),
         limit_concurrency=MAX_CONNECTIONS,
         ws="none",
         lifespan="off",
@@ -159,6 +162,7 @@ async def _serve(
             asyncio.get_running_loop().add_signal_handler(number, stop)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "server"))
     async with AsyncExitStack() as stack:
+        stack.callback(lanes.close)
         await stack.enter_async_context(_mqtt(parts, mqtt))
         parts.builds.start()
         async with asyncio.TaskGroup() as group:

@@ -310,9 +310,7 @@ async def test_another_server_at_the_same_blob_is_no_hindrance(tmp_path: Path, s
         assert not list((one.blobs.root / "uploads").iterdir())
 
 
-async def test_ten_slow_clients_of_a_large_blob_take_no_memory_and_hold_nobody_up(
-    source: Source, cache: Cache
-) -> None:
+async def test_ten_slow_clients_of_a_large_blob_take_no_memory_and_hold_nobody_up(source: Source, cache: Cache) -> None:
     piece = os.urandom(MIB)
     layer = piece * 256
     digest = await prepared(source, cache, layer)
@@ -349,4 +347,3 @@ async def test_ten_slow_clients_of_a_large_blob_take_no_memory_and_hold_nobody_u
     risen = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     # Both servers and eleven clients are in this process.
     assert risen < 64 * MIB, f"{risen / MIB:.0f} MiB"
-

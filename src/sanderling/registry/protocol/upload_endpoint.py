@@ -11,9 +11,10 @@ the status gives, also after the server was restarted.
 import asyncio
 from contextlib import aclosing, suppress
 
+from starlette.requests import Request
 from starlette.responses import Response
 
-from sanderling.blobs import BlobInfo, BlobStore, UploadNotFound, WrongOffset
+from sanderling.blobs import BlobInfo, BlobStore, LocalFiles, UploadNotFound, WrongOffset
 from sanderling.errors import SanderlingError
 from sanderling.oci import Digest, DigestMismatch, is_repository
 from sanderling.registry.content.content import Content
@@ -22,9 +23,11 @@ from sanderling.registry.protocol.wire import (
     Call,
     content_length,
     error_response,
+    is_large,
     parse_content_range,
     parse_digest,
     received,
+    received_into,
     uploaded_range,
 )
 
@@ -95,17 +98,24 @@ class UploadEndpoint:
         start, promised = (offset, None) if header is None else parse_content_range(header)
         if promised is not None and length not in (None, promised):
             raise SizeInvalid(f"Content-Range promises {promised} bytes and Content-Length {length}")
-        async with aclosing(received(call.request)) as pieces:
-            end = await self._blobs.append(call.item, start, pieces)
+        end = await self._receive(call.request, call.item, start)
         if promised is not None and end - start != promised:
             raise SizeInvalid(f"Content-Range promised {promised} bytes and {end - start} came")
         return end
 
+    async def _receive(self, request: Request, upload_id: str, start: int) -> int:
+        """Add the body to the upload at *start*; return where it ends then."""
+        if isinstance(self._blobs, LocalFiles) and is_large(request):
+            with self._blobs.appending(upload_id, start) as upload:
+                if await received_into(request, upload):
+                    return upload.offset
+        async with aclosing(received(request)) as pieces:
+            return await self._blobs.append(upload_id, start, pieces)
+
     async def _whole(self, call: Call, digest: Digest) -> Response:
         upload_id = await self._blobs.begin_upload()
         try:
-            async with aclosing(received(call.request)) as pieces:
-                await self._blobs.append(upload_id, 0, pieces)
+            await self._receive(call.request, upload_id, 0)
             blob = await self._blobs.commit(upload_id, digest)
         except BaseException:
             with suppress(SanderlingError):
