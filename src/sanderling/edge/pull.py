@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+from sanderling.edge import own_registry
 from sanderling.edge.content import ContentStore, Partial
 from sanderling.edge.engines import HeldImage
+from sanderling.edge.own_registry import OwnRegistry
 from sanderling.edge.trouble import why_unreachable
 from sanderling.errors import Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.iot import RegistryCredential
@@ -38,6 +40,7 @@ from sanderling.transfer import (
     NotTrusted,
     Patience,
     RegistryClient,
+    RightMissing,
     SignInNeeded,
     SignInRefused,
 )
@@ -84,13 +87,18 @@ class Puller:
         *,
         plain_http: Sequence[str] = (),
         max_image_bytes: int = MAX_IMAGE_BYTES,
+        own_registry: OwnRegistry | None = None,
     ) -> None:
-        """*plain_http* are registries (`host:port`) that are spoken to without TLS."""
+        """*plain_http* are registries (`host:port`) that are spoken to without TLS.
+
+        *own_registry* knows the credential for the hub's registry, for manifests that have none for it.
+        """
         self._content = content
         self._platform = platform
         self._tls = tls
         self._plain_http = frozenset(plain_http)
         self._max_image_bytes = max_image_bytes
+        self._own_registry = own_registry
         self._fetching: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(
@@ -109,6 +117,8 @@ class Puller:
             return held
         reference = Reference.parse(image)
         credential = find_credential(reference.registry, credentials)
+        if credential is None and self._own_registry is not None:
+            credential = await self._own_registry.find_credential(reference.registry)
         try:
             manifest = await self._fetch_all(reference, credential, progress)
         except SanderlingError as e:
@@ -278,6 +288,11 @@ def _with_way_out(
             return Denied(
                 f"the registry {registry} asks for credentials for {reference}, and the manifest has none: "
                 f"add registryCredentials with the address {registry}"
+            )
+        case SignInRefused() | RightMissing() if credential is not None and credential.name == own_registry.NAME:
+            return Denied(
+                f"the registry {registry} does not let this device pull {reference}: "
+                "is the device enabled, and was its key regenerated?"
             )
         case SignInRefused() if credential is not None:
             return Denied(

@@ -1,15 +1,18 @@
 """The registry: the OCI distribution protocol over SQL and the blobs port, and its credentials.
 
     protocol    the distribution protocol over HTTP: routes, endpoints, refusals
-    access      admin users, tokens, rights, throttle
+    access      admin users, named tokens, devices, short-lived tokens, rights, throttle
     content     what repositories hold: writes, listings
     upstream    other registries, pulled through and kept
 
 Everything durable is in SQL and in the blob store. Source: distribution-spec 1.1.
 """
 
-from sanderling.registry.access.credentials import AdminUser, Authorizer, RegistryCredentials
-from sanderling.registry.access.rights import Principal, Scope
+from sanderling.registry.access.admins import AdminUser
+from sanderling.registry.access.credentials import Authorizer, RegistryCredentials
+from sanderling.registry.access.devices import Devices, DeviceStanding
+from sanderling.registry.access.named_tokens import IssuedToken, NamedToken, NamedTokens
+from sanderling.registry.access.rights import Principal, Proof, Scope
 from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.content.listings import ImageInfo, TagInfo
 from sanderling.registry.errors import ManifestNotFound, RepositoryNotFound
@@ -20,10 +23,16 @@ from sanderling.registry.upstream.stored import FixedUpstreams, StoredUpstreams,
 __all__ = [
     "AdminUser",
     "Authorizer",
+    "DeviceStanding",
+    "Devices",
     "FixedUpstreams",
     "ImageInfo",
+    "IssuedToken",
     "ManifestNotFound",
+    "NamedToken",
+    "NamedTokens",
     "Principal",
+    "Proof",
     "Registry",
     "RegistryCredentials",
     "RepositoryNotFound",

@@ -80,6 +80,22 @@ class Unsupported(Invalid):
     """The registry has no such operation."""
 
 
+class TokenNotFound(NotFound):
+    """The workspace has no token of this name."""
+
+    def __init__(self, workspace: str, name: str) -> None:
+        super().__init__(f"workspace {workspace} has no registry token {name[:100]!r}; was it deleted?")
+        self.workspace, self.name = workspace, name
+
+
+class TokenExists(Conflict):
+    """The workspace has a token of this name."""
+
+    def __init__(self, workspace: str, name: str) -> None:
+        super().__init__(f"workspace {workspace} has a registry token {name!r} already; delete or regenerate it")
+        self.workspace, self.name = workspace, name
+
+
 class NotSignedIn(Denied):
     """Nobody, or nobody known; *scope* is what a token would need."""
 

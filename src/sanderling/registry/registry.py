@@ -58,6 +58,7 @@ class Registry:
             ManifestEndpoint(self._content, self._blobs, self._cache),
             ListEndpoint(self._listings, self._cache),
             self._cache,
+            clock=self._clock,
         )
         return Starlette(routes=[Route("/{path:path}", endpoint)])
 

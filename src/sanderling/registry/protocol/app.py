@@ -16,6 +16,7 @@ The paths are matched whole, so the app may be mounted at the root or at `/v2`.
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from sanderling.errors import Denied, SanderlingError
 from sanderling.oci import WireError, error_document, is_repository
 from sanderling.registry.access.credentials import Authorizer
 from sanderling.registry.access.rights import Principal
+from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.errors import NameInvalid, NotSignedIn
 from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
 from sanderling.registry.protocol.list_endpoint import ListEndpoint
@@ -42,7 +44,10 @@ Handler = Callable[[Call], Awaitable[Response]]
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 # What Docker asks for in its token for an action: who pushes also looks what is there.
-_TOKEN_ACTIONS = {"pull": "pull", "push": "pull,push", "delete": "delete"}
+_TOKEN_ACTIONS = {"pull": "pull", "list": "pull", "push": "pull,push", "delete": "delete"}
+# How long the answer to a wrong password is held back, and how many such answers at once.
+_HOLD_S = 1.0
+_MAX_HELD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def _routes(blob: BlobEndpoint, upload: UploadEndpoint, manifest: ManifestEndpoi
             PUT=("push", manifest.put),
             DELETE=("delete", manifest.delete),
         ),
-        route(f"{name}/tags/list", GET=("pull", lists.tags)),
+        route(f"{name}/tags/list", GET=("list", lists.tags)),
         route(f"{name}/referrers/{item}", GET=("pull", lists.referrers)),
     ]
 
@@ -99,16 +104,21 @@ class RegistryApp:
         manifest: ManifestEndpoint,
         lists: ListEndpoint,
         cache: PullThrough,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._authorizer, self._login_server, self._cache = authorizer, login_server, cache
-        self._token = TokenEndpoint(authorizer)
+        self._token = TokenEndpoint(authorizer, clock)
         self._routes = _routes(blob, upload, manifest, lists)
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             response = await self._serve(request)
         except SanderlingError as e:
+            if isinstance(e, Slowed):
+                await self._hold(e)
             response = self._refuse(request, e)
         response.headers.update(_API_VERSION)
         await response(scope, receive, send)
@@ -141,12 +151,16 @@ class RegistryApp:
         if path == "/v2/_catalog":
             scope = "registry:catalog:*"
         principal = await self._authenticate(request, scope)
+        if path == "/v2/_catalog" and not principal.sees_catalogue:
+            raise NotSignedIn("this token was not asked for the catalogue", scope=scope, wider=True)
         if not action:
             return principal
         if not is_repository(name):
             raise NameInvalid(name)
         if not principal.may(action, name):
             message = f"{principal.subject} may not {action} {name}"
+            if principal.proof is not None and principal.proof.kind == "device":
+                message += "; a device may pull what its deployment names"
             if principal.could_ask_for(action, name):
                 raise NotSignedIn(f"this token may not {action} {name}", scope=scope, wider=True)
             raise Denied(message)
@@ -166,6 +180,15 @@ class RegistryApp:
         if principal is None:
             raise NotSignedIn(message, scope=scope)
         return principal
+
+    async def _hold(self, slowed: Slowed) -> None:
+        """Let who guesses wait; there is a bound on how many wait, not on how fast the others are told."""
+        if self._held < _MAX_HELD:
+            self._held += 1
+            try:
+                await asyncio.sleep(min(slowed.retry_after_s, _HOLD_S))
+            finally:
+                self._held -= 1
 
     def _refuse(self, request: Request, error: SanderlingError) -> Response:
         headers = {}
