@@ -62,6 +62,10 @@ class Registry:
         )
         return Starlette(routes=[Route("/{path:path}", endpoint)])
 
+    def is_pulled_through(self, repository: str) -> bool:
+        """Say whether *repository* stands for one of an upstream: what is not here may come yet."""
+        return self._cache.covers(repository)
+
     def find_upstream_trouble(self, name: str) -> str:
         """Return why the upstream *name* is left alone just now, or empty."""
         return self._cache.find_trouble(name)

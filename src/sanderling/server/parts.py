@@ -14,7 +14,7 @@ from sanderling.blobs import FileBlobs
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.image import ImageBuilds, PushTarget
 from sanderling.oci import Digest, Platform
-from sanderling.registry import Registry, RegistryCredentials, Scope
+from sanderling.registry import Registry, RegistryCredentials, Scope, StoredUpstreams
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
 from sanderling.server.images import ImageCheck
 from sanderling.server.registry_access import ApiTokens, HubDevices
@@ -42,6 +42,7 @@ class Parts:
     workspaces: Workspaces
     credentials: RegistryCredentials
     registry: Registry
+    upstreams: StoredUpstreams
     builds: ImageBuilds
     hub: Hub
     platform: str
@@ -76,7 +77,10 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     credentials = RegistryCredentials(
         engine, seal.seal, seal.unseal, bearer=api_tokens.find, recall=api_tokens.recall, devices=devices
     )
-    registry = Registry(engine, FileBlobs(data / "blobs" / "registry"), credentials, settings.login_server)
+    upstreams = StoredUpstreams(engine, seal.seal, seal.unseal)
+    registry = Registry(
+        engine, FileBlobs(data / "blobs" / "registry"), credentials, settings.login_server, upstreams=upstreams
+    )
     builds = _make_builds(settings, tls, engine, credentials)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
     hub = Hub(
@@ -96,6 +100,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         workspaces=workspaces,
         credentials=credentials,
         registry=registry,
+        upstreams=upstreams,
         builds=builds,
         hub=hub,
         platform=str(Platform.parse(f"linux/{platform.machine()}")),

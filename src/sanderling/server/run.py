@@ -171,6 +171,7 @@ async def _serve(
             group.create_task(_keep_house(parts))
             await server.serve(https)
             parts.stopping.set()
+            await parts.registry.close()
 
 
 @asynccontextmanager

@@ -157,6 +157,8 @@ class RegistryApp:
             return principal
         if not is_repository(name):
             raise NameInvalid(name)
+        if action == "pull" and not principal.may(action, name) and await self._cache.is_shared(name):
+            return principal
         if not principal.may(action, name):
             message = f"{principal.subject} may not {action} {name}"
             if principal.proof is not None and principal.proof.kind == "device":

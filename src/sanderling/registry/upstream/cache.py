@@ -86,6 +86,11 @@ class PullThrough:
         """Return the name here of what a client of a mirror calls *repository*; else the name itself."""
         return find_mirrored(await self._rules(), repository, namespace) or repository
 
+    async def is_shared(self, repository: str) -> bool:
+        """Say whether whoever is signed in may pull *repository*."""
+        place = await self._find_place(repository)
+        return place is not None and place.upstream.is_shared
+
     async def check_push(self, repository: str) -> None:
         """Raise `CacheReadOnly` when *repository* stands for one of an upstream."""
         if (place := await self._find_place(repository)) is not None:
@@ -151,6 +156,11 @@ class PullThrough:
             log.info("referrers of %s: %s", place.source, e.message)
             return []
         return [descriptor.to_json() for descriptor in found[:_MAX_REFERRERS]]
+
+    def covers(self, repository: str) -> bool:
+        """Say whether *repository* stands for one of an upstream that is asked. Blocks."""
+        found = find_upstream(self._upstreams.all(), repository)
+        return found is not None and found[0].is_enabled and found[0].allows(found[1])
 
     def find_trouble(self, name: str) -> str:
         """Return why the upstream *name* is left alone just now, or empty."""

@@ -36,6 +36,7 @@ class Upstream:
     ca_pem: the certificates of the only authority to trust there; empty for the system's.
     is_enabled: False serves what is here and asks for nothing.
     is_mirror: it also answers clients that take us for a mirror of *registry* (`?ns=`).
+    is_shared: whoever is signed in here may pull; else only who has the right to pull these repositories.
     only: patterns of repositories there (`library/debian`, `library/*`); empty allows all.
     """
 
@@ -48,6 +49,7 @@ class Upstream:
     ca_pem: str = field(default="", repr=False)
     is_enabled: bool = True
     is_mirror: bool = False
+    is_shared: bool = False
     only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -145,6 +145,7 @@ class StoredUpstreams:
             "ca_pem": upstream.ca_pem,
             "is_enabled": upstream.is_enabled,
             "is_mirror": upstream.is_mirror,
+            "is_shared": upstream.is_shared,
             "allowed": json.dumps(upstream.only),
         }
 
@@ -157,6 +158,7 @@ class StoredUpstreams:
             ca_pem=row.ca_pem,
             is_enabled=row.is_enabled,
             is_mirror=row.is_mirror,
+            is_shared=row.is_shared,
             only=tuple(json.loads(row.allowed)),
         )
         if not row.password:

@@ -21,6 +21,7 @@ upstreams = Table(
     Column("ca_pem", Text, nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("is_mirror", Boolean, nullable=False),
+    Column("is_shared", Boolean, nullable=False),
     Column("allowed", Text, nullable=False),  # JSON list of patterns
     Column("created_at", Double, nullable=False),
 )
