@@ -57,7 +57,7 @@ def add(
     if bool(username) != password_stdin:
         raise hinted(Invalid("--username and --password-stdin go together"), "--username U --password-stdin < FILE")
     workspace = Workspace.from_config()
-    upstream = RegistryUpstreams(workspace).add(
+    upstream = workspace.registry.upstreams.add(
         name,
         registry,
         username=username,
@@ -134,7 +134,7 @@ def remove(
 
 
 def _upstreams() -> RegistryUpstreams:
-    return RegistryUpstreams(Workspace.from_config())
+    return Workspace.from_config().registry.upstreams
 
 
 def _switch(name: str, enabled: bool, json_: bool) -> None:

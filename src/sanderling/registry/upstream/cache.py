@@ -163,9 +163,8 @@ class PullThrough:
         return found is not None and found[0].is_enabled and found[0].allows(found[1])
 
     def find_trouble(self, name: str) -> str:
-        """Return why the upstream *name* is left alone just now, or empty."""
-        held = self._upstreams.find_held() or ()
-        return next((self._troubles.find(one) for one in held if one.name == name), "")
+        """Return why the upstream *name* is left alone just now, or empty. Blocks."""
+        return next((self._troubles.find(one) for one in self._upstreams.all() if one.name == name), "")
 
     async def close(self) -> None:
         """End downloads, which go on when the server is there again, and connections."""

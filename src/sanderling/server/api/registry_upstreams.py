@@ -1,6 +1,7 @@
 """The upstreams of the registry: other registries that are pulled through and kept. The owner's alone."""
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from sanderling.errors import Conflict, NotFound
 from sanderling.registry import Upstream
@@ -23,7 +24,7 @@ class NewUpstream(Shape):
     ca_pem: str = ""
     mirror: bool = False
     shared: bool = False
-    only: list[str] = []
+    only: list[str] = Field(default_factory=list)
 
 
 class UpstreamShape(Shape):
