@@ -15,7 +15,7 @@ def test_an_upstream_is_added_shown_switched_and_removed(up: Any, project: Path)
     listed = up.cli("registry", "upstream", "list", cwd=project)
     assert name in listed.stdout
     assert "12h" in listed.stdout
-    assert "off" in up.cli("registry", "upstream", "disable", name, cwd=project).stderr
+    assert "off" in up.cli("registry", "upstream", "disable", name, cwd=project).stdout
     facts = up.cli("registry", "upstream", "show", name, cwd=project)
     assert "quay.io" in facts.stdout + facts.stderr
     assert up.cli("registry", "upstream", "enable", name, cwd=project).returncode == 0

@@ -1,11 +1,12 @@
 """Two servers with TLS and passwords: one pulls through the other, and then does without it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from tests.server.conftest import RunningServer
 
 from sanderling.oci import Descriptor, Digest, Manifest, canonical_json, media_types
@@ -21,9 +22,7 @@ def push(client: httpx.Client, repository: str, layer: bytes) -> Manifest:
         return Descriptor(media_type, digest, len(content))
 
     config = {"os": "linux", "architecture": "arm64", "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer)]}}
-    manifest = Manifest.build(
-        put(media_types.OCI_CONFIG, canonical_json(config)), [put(media_types.OCI_LAYER, layer)]
-    )
+    manifest = Manifest.build(put(media_types.OCI_CONFIG, canonical_json(config)), [put(media_types.OCI_LAYER, layer)])
     answer = client.put(
         f"/v2/{repository}/manifests/1", content=manifest.raw, headers={"Content-Type": manifest.media_type}
     )
@@ -53,6 +52,17 @@ def upstream_of(server: RunningServer, **more: Any) -> dict[str, Any]:
     } | more
 
 
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The other server, with an image."""
+    folder = tmp_path_factory.mktemp("there")
+    running = RunningServer(folder / "data", folder / "config").start()
+    running.api.post("/api/v1/workspaces", json={"name": "demo"})
+    push(running.api, "demo/digits", b"layer")
+    yield running
+    running.stop()
+
+
 def test_a_site_needs_the_upstream_once(make_server: Callable[..., RunningServer], tmp_path: Path) -> None:
     there, here = make_server(tmp_path / "there" / "data"), make_server(tmp_path / "here" / "data")
     upstream = upstream_of(there)
@@ -78,9 +88,8 @@ def test_a_site_needs_the_upstream_once(make_server: Callable[..., RunningServer
     assert upstream["password"].encode() not in sealed
 
 
-def test_who_may_pull_through(make_server: Callable[..., RunningServer], tmp_path: Path) -> None:
-    there, here = make_server(tmp_path / "there" / "data"), make_server(tmp_path / "here" / "data")
-    push(there.api, "demo/digits", b"layer")
+def test_who_may_pull_through(server: RunningServer, there: RunningServer) -> None:
+    here = server
     for more in ({"name": "closed"}, {"name": "open", "shared": True}, {"name": "site/hub"}):
         assert here.api.post(UPSTREAMS, json=upstream_of(there, **more)).status_code == 201
     here.api.post("/api/v1/workspaces", json={"name": "site"})
@@ -95,11 +104,8 @@ def test_who_may_pull_through(make_server: Callable[..., RunningServer], tmp_pat
     assert member.delete(f"{UPSTREAMS}/open").status_code == 403
 
 
-def test_wrong_credentials_and_an_unknown_authority_are_told(
-    make_server: Callable[..., RunningServer], tmp_path: Path
-) -> None:
-    there, here = make_server(tmp_path / "there" / "data"), make_server(tmp_path / "here" / "data")
-    push(there.api, "demo/digits", b"layer")
+def test_wrong_credentials_and_an_unknown_authority_are_told(server: RunningServer, there: RunningServer) -> None:
+    here = server
     here.api.post(UPSTREAMS, json=upstream_of(there, name="wrong", password="wrong"))
     here.api.post(UPSTREAMS, json=upstream_of(there, name="unknown", caPem=""))
     refused = here.api.get("/v2/wrong/demo/digits/manifests/1")
