@@ -91,6 +91,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fastapi",
         "starlette",
         "uvicorn",
+        "httptools",  # the parser of uvicorn[standard], which is fed past it
         "uvloop",
         "sqlalchemy",
         "cryptography",
@@ -105,6 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Files that are excepted by name, and for what.
 EXCEPTIONS: dict[str, set[str]] = {
     "sanderling/cli/up.py": {"sanderling.server"},  # the command that starts the server
+    "sanderling/cli/registry_serve.py": {"sanderling.server"},  # the command that starts the registry alone
     "sanderling/cli/edge.py": {"sanderling.edge"},  # the command that starts the edge runtime
     "sanderling/cli/serve.py": {"sanderling_scoring"},  # runs the scoring server right here
     "sanderling/cli/demo.py": {"sanderling.demo"},

@@ -11,7 +11,7 @@ from sanderling.cli.extras import needs_extra
 from sanderling.cli.output import JSON_HELP, Output
 
 if TYPE_CHECKING:
-    from sanderling.server import ServerInfo
+    from sanderling.server.run import ServerInfo
 
 EXAMPLE = "sanderling up --data ./sanderling-data --port 8443 --mqtt-port 8883"
 
@@ -36,7 +36,8 @@ def up(
     """Start the server and run it until Ctrl-C."""
     out = Output(json_)
     with needs_extra("server"):
-        from sanderling.server import ServerSettings, run
+        from sanderling.server.run import run
+        from sanderling.server.settings import ServerSettings
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = ServerSettings(

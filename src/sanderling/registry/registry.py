@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import Engine
-from starlette.applications import Starlette
-from starlette.routing import Route
 
 from sanderling.blobs import BlobStore, UploadNotFound
 from sanderling.oci import Digest
@@ -48,9 +46,9 @@ class Registry:
         self._listings = Listings(engine)
         self._cache = PullThrough(self._content, blobs, Marks(engine, clock), upstreams)
 
-    def app(self) -> Starlette:
-        """Return the ASGI app that answers `/v2/...`; mount it at the root or at `/v2`."""
-        endpoint = RegistryApp(
+    def app(self) -> RegistryApp:
+        """Return the ASGI app that answers `/v2/...`; it sees whole paths, wherever it is mounted."""
+        return RegistryApp(
             self._authorizer,
             self.login_server,
             BlobEndpoint(self._content, self._blobs, self._cache),
@@ -60,7 +58,6 @@ class Registry:
             self._cache,
             clock=self._clock,
         )
-        return Starlette(routes=[Route("/{path:path}", endpoint)])
 
     def is_pulled_through(self, repository: str) -> bool:
         """Say whether *repository* stands for one of an upstream: what is not here may come yet."""

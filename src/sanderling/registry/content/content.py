@@ -9,13 +9,32 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, ScalarSelect, Select, delete, func, select
+from sqlalchemy import Connection, Engine, ScalarSelect, Select, bindparam, delete, func, select
 
 from sanderling.blobs import BlobInfo, BlobNotFound, UploadNotFound
 from sanderling.oci import Digest, ImageConfig, Index, Manifest
 from sanderling.registry import tables
 from sanderling.registry.content.manifest_rows import Need, find_needs, manifest_row, promised_needs
 from sanderling.registry.errors import ManifestNotFound
+
+# What every pull asks. Built once: building a statement takes longer than running it.
+_IS_REPOSITORY = tables.repositories.c.name == bindparam("repository")
+_BLOB_SIZE = (
+    select(tables.blobs.c.size_bytes)
+    .join_from(tables.blobs, tables.repositories)
+    .where(_IS_REPOSITORY, tables.blobs.c.digest == bindparam("digest"))
+)
+_MANIFEST = (
+    select(tables.manifests.c.digest, tables.manifests.c.media_type, tables.manifests.c.raw)
+    .join_from(tables.manifests, tables.repositories)
+    .where(_IS_REPOSITORY)
+)
+_MANIFEST_BY_DIGEST = _MANIFEST.where(tables.manifests.c.digest == bindparam("reference"))
+_MANIFEST_BY_TAG = _MANIFEST.join(
+    tables.tags,
+    (tables.tags.c.repository_id == tables.manifests.c.repository_id)
+    & (tables.tags.c.digest == tables.manifests.c.digest),
+).where(tables.tags.c.name == bindparam("reference"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +56,7 @@ class Content:
     def find_blob(self, repository: str, digest: Digest) -> BlobInfo | None:
         """Return the blob when it is visible in *repository*."""
         with self._engine.connect() as connection:
-            size = _blob_size(connection, repository, digest)
+            size = connection.execute(_BLOB_SIZE, {"repository": repository, "digest": digest}).scalar_one_or_none()
         return None if size is None else BlobInfo(digest, size)
 
     def link_blob(self, repository: str, blob: BlobInfo) -> None:
@@ -95,12 +114,9 @@ class Content:
 
     def find_manifest(self, repository: str, reference: str) -> StoredManifest | None:
         """Return the manifest of a tag or a digest."""
-        table = tables.manifests
-        query = select(table.c.digest, table.c.media_type, table.c.raw).where(
-            table.c.repository_id == _id_of(repository), table.c.digest == _digest_of(repository, reference)
-        )
+        query = _MANIFEST_BY_DIGEST if ":" in reference else _MANIFEST_BY_TAG
         with self._engine.connect() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(query, {"repository": repository, "reference": reference}).one_or_none()
         return None if row is None else StoredManifest(Digest(row.digest), row.media_type, row.raw)
 
     def put_manifest(
@@ -212,19 +228,3 @@ def _id_of(repository: str) -> ScalarSelect[int]:
 
 def _select_id(repository: str) -> Select[int]:
     return select(tables.repositories.c.id).where(tables.repositories.c.name == repository)
-
-
-def _digest_of(repository: str, reference: str) -> str | ScalarSelect[str]:
-    if ":" in reference:
-        return reference
-    query = select(tables.tags.c.digest).where(
-        tables.tags.c.repository_id == _id_of(repository), tables.tags.c.name == reference
-    )
-    return query.scalar_subquery()
-
-
-def _blob_size(connection: Connection, repository: str, digest: Digest) -> int | None:
-    query = select(tables.blobs.c.size_bytes).where(
-        tables.blobs.c.repository_id == _id_of(repository), tables.blobs.c.digest == digest
-    )
-    return connection.execute(query).scalar_one_or_none()
