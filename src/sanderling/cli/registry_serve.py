@@ -32,6 +32,13 @@ def serve(
     http: Annotated[
         bool, typer.Option("--http", help="Plain HTTP: passwords and images can be read on the way.")
     ] = False,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=REGISTRY", help="Pull REGISTRY through as NAME/..., such as hub=docker.io."),
+    ] = None,
+    upstreams: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More of them, with credentials: a TOML file.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help=f"{JSON_HELP} It comes once the registry answers.")] = False,
 ) -> None:
     """Run the registry alone until Ctrl-C: any OCI client pushes, pulls and deletes.
@@ -52,6 +59,8 @@ def serve(
         public_url=public_url,
         is_open=no_auth,
         is_plain=http,
+        upstreams=tuple(upstream or ()),
+        upstreams_file=upstreams,
     )
     out.step(f"Starting the registry in {root}")
     run_registry(settings, lambda info: _show(out, settings, info))

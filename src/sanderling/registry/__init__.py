@@ -17,6 +17,7 @@ from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.content.listings import ImageInfo, TagInfo
 from sanderling.registry.errors import ManifestNotFound, RepositoryNotFound
 from sanderling.registry.registry import Registry
+from sanderling.registry.upstream.configured import parse_upstream, read_upstreams
 from sanderling.registry.upstream.rules import Upstream
 from sanderling.registry.upstream.stored import FixedUpstreams, StoredUpstreams, UpstreamNotFound
 
@@ -42,4 +43,6 @@ __all__ = [
     "TagInfo",
     "Upstream",
     "UpstreamNotFound",
+    "parse_upstream",
+    "read_upstreams",
 ]

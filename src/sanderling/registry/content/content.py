@@ -35,6 +35,8 @@ _MANIFEST_BY_TAG = _MANIFEST.join(
     (tables.tags.c.repository_id == tables.manifests.c.repository_id)
     & (tables.tags.c.digest == tables.manifests.c.digest),
 ).where(tables.tags.c.name == bindparam("reference"))
+_DIGEST_BY_DIGEST = _MANIFEST_BY_DIGEST.with_only_columns(tables.manifests.c.digest)
+_DIGEST_BY_TAG = _MANIFEST_BY_TAG.with_only_columns(tables.manifests.c.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +159,9 @@ class Content:
 
     def find_digest(self, repository: str, reference: str) -> Digest | None:
         """Return the digest of the manifest of a tag or a digest, when it is here."""
-        table = tables.manifests
-        query = select(table.c.digest).where(
-            table.c.repository_id == _id_of(repository), table.c.digest == _digest_of(repository, reference)
-        )
+        query = _DIGEST_BY_DIGEST if ":" in reference else _DIGEST_BY_TAG
         with self._engine.connect() as connection:
-            found = connection.execute(query).scalar_one_or_none()
+            found = connection.execute(query, {"repository": repository, "reference": reference}).scalar_one_or_none()
         return None if found is None else Digest(found)
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:

@@ -2,6 +2,7 @@
 
     rules       what stands for what; pure
     stored      the rules in SQL, passwords sealed
+    configured  the rules as options or a file
     troubles    what an upstream refused or failed at lately, so that it is not asked again at once
     origin      an upstream's repository, spoken to within bounds
     download    one blob on its way in, for any number of readers
