@@ -168,6 +168,25 @@ def test_docker_needs_the_upstream_once(world: World) -> None:
         assert docker("image", "inspect", "--format", "{{.Id}}", world.image) == first
 
 
+def test_docker_has_it_for_a_mirror_of_its_own_registry(world: World) -> None:
+    """dockerd asks a mirror for `library/app`, and names no registry."""
+    expected = world.pull("first")
+    world.peer.stop()
+    world.cache.stop()
+    (world.folder / "docker.toml").write_text('[hub]\nregistry = "docker.io"\nmirror = true\nenabled = false\n')
+    options = ("--no-auth", "--http", "--upstreams", str(world.folder / "docker.toml"))
+    with (
+        running_registry(world.folder / "cache", *options) as cache,
+        running_dockerd("--registry-mirror", cache.told["url"]) as address,
+    ):
+        command = [str(DOCKER), "-H", address]
+        pulled = subprocess.run([*command, "pull", "app:1"], capture_output=True, text=True, timeout=120, check=False)
+        assert pulled.returncode == 0, pulled.stderr
+        image = subprocess.run([*command, "image", "inspect", "app:1"], capture_output=True, check=True).stdout
+    assert json.loads(image)[0]["RootFS"]["Layers"]
+    assert expected
+
+
 def test_containerd_s_way_of_asking_a_mirror(world: World) -> None:
     with world.cache.client() as client:
         path, ns = "/v2/library/app/manifests/1", {"ns": world.peer.address}

@@ -22,7 +22,7 @@ from sanderling.blobs import BlobStore, ReadableUploads
 from sanderling.errors import SanderlingError
 from sanderling.oci import Digest
 
-WINDOW_BYTES = 4 << 20
+WINDOW_BYTES = 2 << 20
 PIECE_BYTES = 1 << 18
 # Small ones are waited for, so that a fault of the upstream is an answer and not a cut.
 SMALL_BYTES = 1 << 20

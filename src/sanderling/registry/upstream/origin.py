@@ -1,6 +1,6 @@
 """An upstream's repository, spoken to within bounds; its failures become the registry's words.
 
-- Every question has a time limit. A question that was answered "no" lately, or
+- Every question has a time limit, and MAX_QUESTIONS are asked at a time. A question that was answered "no" lately, or
   an upstream that could not be reached lately, is not asked again at once
   (`Troubles`).
 - A client is kept for the requests that follow each other in a pull, for
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 QUESTION_S = 30.0
 IDLE_S = 15.0
+MAX_QUESTIONS = 32
 # One attempt: what is tried again is tried again by the client, or by the download.
 _PATIENCE = Patience(attempts=1)
 
@@ -64,6 +65,7 @@ class Origins:
     def __init__(self, troubles: Troubles, spawn: Spawn) -> None:
         self.troubles, self._spawn = troubles, spawn
         self._held: dict[tuple[Upstream, str], _Held] = {}
+        self._turns = asyncio.Semaphore(MAX_QUESTIONS)
 
     async def find_manifest(self, place: Place, reference: str, within_s: float | None = None) -> Descriptor | None:
         """Return what *reference* points at there, or None; raise what `SanderlingError`s the table below has."""
@@ -109,7 +111,7 @@ class Origins:
         key = (place.upstream, place.remote, *question) if question else None
         self.troubles.check(place.upstream, key)
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(within_s), self._turns:
                 yield
         except TimeoutError as e:
             error: SanderlingError = _unavailable(place, f"it did not answer within {within_s:.0f} seconds")

@@ -16,6 +16,7 @@ from sanderling.errors import Invalid
 from sanderling.oci import is_repository
 
 DOCKER_HUB = "docker.io"
+_DOCKER_LIBRARY = "library"
 DEFAULT_TTL_S = 3600.0
 MAX_TTL_S = 10 * 365 * 86400.0
 _DOCKER_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
@@ -82,7 +83,11 @@ class Upstream:
         if rest == repository:
             return None
         # Docker's short names: debian is library/debian there, and at no other registry.
-        return f"library/{rest}" if self.is_docker_hub and "/" not in rest else rest
+        return f"{_DOCKER_LIBRARY}/{rest}" if self.is_docker_hub and "/" not in rest else rest
+
+    def takes(self, first: str) -> bool:
+        """Say whether repositories that begin with *first* here are this upstream's, so that nobody else may have it."""
+        return first == self.name or (self.is_mirror and self.is_docker_hub and first == _DOCKER_LIBRARY)
 
     def allows(self, remote: str) -> bool:
         """Say whether *remote* may be pulled from there."""
@@ -124,7 +129,8 @@ def find_mirrored(upstreams: Iterable[Upstream], repository: str, namespace: str
     for upstream in upstreams:
         if not upstream.is_mirror:
             continue
-        if upstream.stands_for(namespace) if namespace else upstream.is_docker_hub and repository[:8] == "library/":
+        is_docker_s = upstream.is_docker_hub and repository.startswith(f"{_DOCKER_LIBRARY}/")
+        if upstream.stands_for(namespace) if namespace else is_docker_s:
             return f"{upstream.name}/{repository}"
     return None
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from sanderling.errors import Conflict, NotFound
+from sanderling.errors import Conflict
 from sanderling.registry import Upstream
 from sanderling.registry.upstream.rules import DEFAULT_TTL_S
 from sanderling.server.api.depends import OwnerDep, PartsDep, Shape
@@ -73,14 +73,13 @@ def add_upstream(parts: PartsDep, _: OwnerDep, body: NewUpstream) -> UpstreamSha
         is_shared=body.shared,
         only=tuple(body.only),
     )
-    try:
-        parts.workspaces.get(upstream.name)
-    except NotFound:
-        return _shape(parts, parts.upstreams.add(upstream))
-    raise Conflict(
-        f"a workspace is named {upstream.name!r}, and pushes to its repositories: choose another name, "
-        f"such as {upstream.name}/hub"
-    )
+    for workspace in parts.workspaces.list_all():
+        if upstream.takes(workspace.name):
+            raise Conflict(
+                f"a workspace is named {workspace.name!r}, and pushes to its repositories: choose another name, "
+                f"such as {workspace.name}/hub"
+            )
+    return _shape(parts, parts.upstreams.add(upstream))
 
 
 @router.get("/{name:path}")
