@@ -65,7 +65,7 @@ class Downloads:
     async def _run(self, place: Place, download: Download) -> None:
         try:
             async with self._turns:
-                if not await self._is_here(place, download.digest):
+                if not await self._is_here(place, download):
                     await self._fetch(place, download)
         except SanderlingError as e:
             log.warning("blob %s of %s was not pulled through: %s", download.digest, place.source, e.message)
@@ -82,21 +82,24 @@ class Downloads:
             # Whoever asks from here on finds the blob's row, or begins anew.
             del self._running[(place.repository, download.digest)]
 
-    async def _is_here(self, place: Place, digest: Digest) -> bool:
+    async def _is_here(self, place: Place, download: Download) -> bool:
         """Say whether the blob came meanwhile; or link it, when it came from this upstream for another repository.
 
         The upstream is asked whether this repository of its own has it: what came
         from elsewhere is never shown on the word of an upstream's manifest.
         """
-        if await asyncio.to_thread(self._content.find_blob, place.repository, digest) is not None:
-            return True
-        elsewhere = await asyncio.to_thread(self._content.find_blob_anywhere, digest)
-        known = next((blob for name, blob in elsewhere if place.upstream.find_remote(name) is not None), None)
-        if known is None or await self._blobs.stat(digest) is None:
-            return False
-        if not await self._origins.has_blob(place, digest):
-            return False
-        await asyncio.to_thread(self._content.link_blob, place.repository, known)
+        digest = download.digest
+        known = await asyncio.to_thread(self._content.find_blob, place.repository, digest)
+        if known is None:
+            elsewhere = await asyncio.to_thread(self._content.find_blob_anywhere, digest)
+            known = next((blob for name, blob in elsewhere if place.upstream.find_remote(name) is not None), None)
+            if known is None or await self._blobs.stat(digest) is None:
+                return False
+            if not await self._origins.has_blob(place, digest):
+                return False
+            await asyncio.to_thread(self._content.link_blob, place.repository, known)
+        if known.size != download.size:
+            raise _damaged(place, f"{digest} has {known.size} bytes, and its manifest promises {download.size}")
         return True
 
     async def _fetch(self, place: Place, download: Download) -> None:
@@ -112,7 +115,7 @@ class Downloads:
                 upload_id = await self._begin_upload(place, download.digest)
                 download.resume_at(upload_id, 0)
                 await self._fill(place, download, upload_id)
-            blob = await self._blobs.commit(upload_id, download.digest)
+            await self._commit(place.repository, upload_id, download.digest)
         except DigestMismatch as e:
             await self._end(place, download.digest, upload_id)
             damaged = _damaged(place, f"{download.digest} is another there ({e.actual})")
@@ -124,8 +127,12 @@ class Downloads:
             if not isinstance(e, UpstreamUnavailable) or isinstance(e, UpstreamDamaged):
                 await self._end(place, download.digest, upload_id)
             raise
-        await asyncio.to_thread(self._content.end_upload, upload_id, (place.repository, blob))
         await asyncio.to_thread(self._marks.ended, place.repository, download.digest)
+
+    async def _commit(self, repository: str, upload_id: str, digest: Digest) -> None:
+        """Verify the upload, and show it in *repository*."""
+        blob = await self._blobs.commit(upload_id, digest)
+        await asyncio.to_thread(self._content.end_upload, upload_id, (repository, blob))
 
     async def _fill(self, place: Place, download: Download, upload_id: str) -> None:
         """Append until all is there; take up what is cut."""
