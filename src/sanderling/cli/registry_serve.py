@@ -8,6 +8,7 @@ import typer
 
 from sanderling.cli.extras import needs_extra
 from sanderling.cli.output import JSON_HELP, Output
+from sanderling.cli.store_options import Blobs, BlobsEndpoint, BlobsPlainHttp, BlobsRegion
 
 if TYPE_CHECKING:
     from sanderling.server.registry_alone import RegistryInfo, RegistrySettings
@@ -39,6 +40,10 @@ def serve(
     upstreams: Annotated[
         Path | None, typer.Option(metavar="FILE", help="More of them, with credentials: a TOML file.")
     ] = None,
+    blobs: Blobs = None,
+    blobs_endpoint: BlobsEndpoint = None,
+    blobs_region: BlobsRegion = None,
+    blobs_plain_http: BlobsPlainHttp = False,
     json_: Annotated[bool, typer.Option("--json", help=f"{JSON_HELP} It comes once the registry answers.")] = False,
 ) -> None:
     """Run the registry alone until Ctrl-C: any OCI client pushes, pulls and deletes.
@@ -61,6 +66,10 @@ def serve(
         is_plain=http,
         upstreams=tuple(upstream or ()),
         upstreams_file=upstreams,
+        blobs=blobs,
+        blobs_endpoint=blobs_endpoint,
+        blobs_region=blobs_region,
+        blobs_plain_http=blobs_plain_http,
     )
     out.step(f"Starting the registry in {root}")
     run_registry(settings, lambda info: _show(out, settings, info))

@@ -2,7 +2,7 @@
 
     ROOT/lock                    held by the one server of this folder
     ROOT/registry.db             repositories, manifests, tags
-    ROOT/blobs/                  layers
+    ROOT/blobs/                  layers, unless they are kept elsewhere (--blobs)
     ROOT/secrets/admin-password  made at the first start; delete it, and the next start makes another
     ROOT/secrets/seal.key        what is secret in registry.db is sealed with it
     ROOT/tls/                    our own certificate authority
@@ -28,7 +28,7 @@ from sqlalchemy.exc import DatabaseError
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import StorePlace, open_store
 from sanderling.durable import ensure_private_folder, write_durably
 from sanderling.errors import Invalid
 from sanderling.registry import (
@@ -42,6 +42,7 @@ from sanderling.registry import (
     read_upstreams,
 )
 from sanderling.registry import Scope as Rights
+from sanderling.server.collections import Collections
 from sanderling.server.database import REGISTRY_DATABASE, DataFolder, open_database
 from sanderling.server.front import Front, SafeHeaders
 from sanderling.server.housekeeping import keep_house
@@ -78,6 +79,7 @@ class RegistrySettings:
     is_plain: HTTP, without TLS.
     upstreams, upstreams_file: registries that are pulled through, as `hub=docker.io` and in a TOML file
         (`sanderling.registry.upstream.configured`).
+    blobs: where layers are kept, as `ServerSettings` has it; None is ROOT/blobs.
     """
 
     root: Path
@@ -89,11 +91,21 @@ class RegistrySettings:
     is_plain: bool = False
     upstreams: tuple[str, ...] = ()
     upstreams_file: Path | None = None
+    blobs: str | None = None
+    blobs_endpoint: str | None = None
+    blobs_region: str | None = None
+    blobs_plain_http: bool = False
 
     @property
     def listens_on(self) -> str | None:
         """Where it listens. What is open to everybody is reached from elsewhere only when that was said."""
         return LOOPBACK if self.is_open and self.host is None else self.host
+
+    @property
+    def place(self) -> StorePlace:
+        """Where layers are kept."""
+        location = self.blobs or str(self.root / "blobs")
+        return StorePlace(location, self.blobs_endpoint, self.blobs_region, self.blobs_plain_http)
 
     @property
     def is_local(self) -> bool:
@@ -190,9 +202,10 @@ def _upstreams(settings: RegistrySettings) -> FixedUpstreams:
 
 
 def _join(settings: RegistrySettings, login_server: str, engine: Engine, upstreams: FixedUpstreams) -> Registry:
+    # First, for it may not be to be had.
+    blobs = open_store(settings.place, temporary=settings.root / "temporary")
     try:
-        blobs, authorizer = FileBlobs(settings.root / "blobs"), _authorizer(settings, engine)
-        return Registry(engine, blobs, authorizer, login_server, upstreams=upstreams)
+        return Registry(engine, blobs, _authorizer(settings, engine), login_server, upstreams=upstreams)
     except DatabaseError as e:
         file = settings.root / REGISTRY_DATABASE
         raise Invalid(f"the database {file} cannot be used ({e.orig}): restore it from a backup") from e
@@ -255,12 +268,13 @@ async def _serve(
     ready: Callable[[RegistryInfo], None] | None,
 ) -> None:
     server = make_http_server(create_registry_app(registry), None if tls is None else tls.server_context())
-    stopping = asyncio.Event()
+    stopping, collections = asyncio.Event(), Collections(registry.collect_garbage)
     stop_on_signals(server, stopping)
     use_own_threads()
     async with asyncio.TaskGroup() as group:
         group.create_task(_announce(server, info, ready))
-        group.create_task(keep_house(registry, stopping))
+        group.create_task(keep_house(registry, collections, stopping))
+        group.create_task(collections.run(stopping))
         await server.serve(sockets)
         stopping.set()
         await registry.close()

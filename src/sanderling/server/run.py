@@ -102,7 +102,10 @@ async def _serve(
         async with asyncio.TaskGroup() as group:
             group.create_task(_announce(parts, server, stack, ready))
             group.create_task(_end_builds(parts))
-            group.create_task(keep_house(parts.registry, parts.stopping))
+            group.create_task(
+                keep_house(parts.registry, parts.collections, parts.stopping, parts.settings.collect_every_s)
+            )
+            group.create_task(parts.collections.run(parts.stopping))
             await server.serve(https)
             parts.stopping.set()
             await parts.registry.close()

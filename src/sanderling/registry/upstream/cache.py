@@ -39,6 +39,7 @@ from sanderling.registry.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from sanderling.registry.space.links import BlobLinks
 from sanderling.registry.upstream.download import Download
 from sanderling.registry.upstream.downloads import Downloads
 from sanderling.registry.upstream.marks import Marks
@@ -70,6 +71,7 @@ class PullThrough:
         self,
         content: Content,
         blobs: BlobStore,
+        links: BlobLinks,
         marks: Marks,
         upstreams: Upstreams | None = None,
         *,
@@ -80,7 +82,7 @@ class PullThrough:
         self._flights: dict[tuple[str, str], asyncio.Task[str]] = {}
         self._troubles = Troubles(monotonic)
         self._origins = Origins(self._troubles, self._spawn)
-        self._downloads = Downloads(self._origins, content, blobs, marks, self._spawn)
+        self._downloads = Downloads(self._origins, content, blobs, links, marks, self._spawn)
 
     async def find_mirrored(self, repository: str, namespace: str) -> str:
         """Return the name here of what a client of a mirror calls *repository*; else the name itself."""

@@ -19,6 +19,7 @@ from sanderling.errors import SanderlingError
 from sanderling.oci import Digest, DigestMismatch
 from sanderling.registry.content.content import Content
 from sanderling.registry.errors import UpstreamDamaged, UpstreamLimited, UpstreamUnavailable
+from sanderling.registry.space.links import BlobLinks
 from sanderling.registry.upstream.download import Download
 from sanderling.registry.upstream.marks import Marks
 from sanderling.registry.upstream.origin import Origins, Place
@@ -41,10 +42,12 @@ class Downloads:
         origins: Origins,
         content: Content,
         blobs: BlobStore,
+        links: BlobLinks,
         marks: Marks,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        self._origins, self._content, self._blobs, self._marks, self._spawn = origins, content, blobs, marks, spawn
+        self._origins, self._content, self._blobs, self._links = origins, content, blobs, links
+        self._marks, self._spawn = marks, spawn
         self._running: dict[tuple[str, Digest], Download] = {}
         self._turns = asyncio.Semaphore(MAX_DOWNLOADS)
 
@@ -92,18 +95,21 @@ class Downloads:
         known = await asyncio.to_thread(self._content.find_blob, place.repository, digest)
         if known is None:
             elsewhere = await asyncio.to_thread(self._content.find_blob_anywhere, digest)
-            known = next((blob for name, blob in elsewhere if place.upstream.find_remote(name) is not None), None)
-            if known is None or await self._blobs.stat(digest) is None:
+            source = next((name for name, _ in elsewhere if place.upstream.find_remote(name) is not None), None)
+            if source is None or await self._blobs.stat(digest) is None:
                 return False
             if not await self._origins.has_blob(place, digest):
                 return False
-            await asyncio.to_thread(self._content.link_blob, place.repository, known)
+            known = await asyncio.to_thread(self._content.mount_blob, place.repository, source, digest)
+            if known is None:  # it went as garbage at this moment
+                return False
         if known.size != download.size:
             raise _damaged(place, f"{digest} has {known.size} bytes, and its manifest promises {download.size}")
         return True
 
     async def _fetch(self, place: Place, download: Download) -> None:
-        """Bring the blob into the store and show it in its repository."""
+        """Bring the blob into the store and show it in its repository, if there is room."""
+        await asyncio.to_thread(self._content.check_room, place.repository, download.size, download.digest)
         upload_id, offset = await self._open_upload(place, download.digest)
         is_resumed = offset > 0
         try:
@@ -115,7 +121,7 @@ class Downloads:
                 upload_id = await self._begin_upload(place, download.digest)
                 download.resume_at(upload_id, 0)
                 await self._fill(place, download, upload_id)
-            await self._commit(place.repository, upload_id, download.digest)
+            await self._links.commit(place.repository, upload_id, download.digest)
         except DigestMismatch as e:
             await self._end(place, download.digest, upload_id)
             damaged = _damaged(place, f"{download.digest} is another there ({e.actual})")
@@ -128,11 +134,6 @@ class Downloads:
                 await self._end(place, download.digest, upload_id)
             raise
         await asyncio.to_thread(self._marks.ended, place.repository, download.digest)
-
-    async def _commit(self, repository: str, upload_id: str, digest: Digest) -> None:
-        """Verify the upload, and show it in *repository*."""
-        blob = await self._blobs.commit(upload_id, digest)
-        await asyncio.to_thread(self._content.end_upload, upload_id, (repository, blob))
 
     async def _fill(self, place: Place, download: Download, upload_id: str) -> None:
         """Append until all is there; take up what is cut."""

@@ -86,7 +86,7 @@ class Upstream:
         return f"{_DOCKER_LIBRARY}/{rest}" if self.is_docker_hub and "/" not in rest else rest
 
     def takes(self, first: str) -> bool:
-        """Say whether repositories that begin with *first* here are this upstream's, so that nobody else may have it."""
+        """Say whether what begins with *first* here is this upstream's, so that nobody else may have the name."""
         return first == self.name or (self.is_mirror and self.is_docker_hub and first == _DOCKER_LIBRARY)
 
     def allows(self, remote: str) -> bool:
