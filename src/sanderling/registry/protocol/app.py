@@ -39,6 +39,7 @@ from sanderling.registry.protocol.manifest_endpoint import ManifestEndpoint
 from sanderling.registry.protocol.token_endpoint import WRONG_PASSWORD, TokenEndpoint, basic_credentials, client_of
 from sanderling.registry.protocol.upload_endpoint import UploadEndpoint
 from sanderling.registry.protocol.wire import Call, error_response
+from sanderling.registry.upstream.cache import PullThrough
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +109,11 @@ class RegistryApp:
         upload: UploadEndpoint,
         manifest: ManifestEndpoint,
         lists: ListEndpoint,
+        cache: PullThrough,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._authorizer, self._login_server = authorizer, login_server
+        self._authorizer, self._login_server, self._cache = authorizer, login_server, cache
         self._token = TokenEndpoint(authorizer, clock)
         self._routes = _routes(blob, upload, manifest, lists)
         self._held = 0
@@ -147,7 +149,11 @@ class RegistryApp:
             action, handler = route.methods[request.method]
             names = found.groupdict()
             name = names.get("name", "")
+            if action == "pull":
+                name = await self._cache.find_mirrored(name, request.query_params.get("ns", ""))
             principal = await self._permit(request, action, name, path)
+            if action == "push":
+                await self._cache.check_push(name)
             return await handler(Call(request, principal, name, names.get("item", "")))
         return JSONResponse(error_document(WireError.UNSUPPORTED, "there is no such endpoint"), 404)
 
@@ -166,6 +172,8 @@ class RegistryApp:
             return principal
         if not is_repository(name):
             raise NameInvalid(name)
+        if action == "pull" and not principal.may(action, name) and await self._cache.is_shared(name):
+            return principal
         if not principal.may(action, name):
             message = f"{principal.subject} may not {action} {name}"
             if principal.proof is not None and principal.proof.kind == "device":
