@@ -17,19 +17,24 @@ import uvicorn
 from sqlalchemy import Engine
 from tests.registry.world import basic, make_engine, seal, unseal
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import BlobStore, FileBlobs
 from sanderling.registry import Registry, RegistryCredentials
 from sanderling.server.direct_http import DirectHttp, Lanes
 
 
 @contextmanager
-def served(folder: Path, engine: Engine | None = None) -> Iterator[tuple[str, RegistryCredentials]]:
-    """Serve what *folder* holds on a free port of the loopback; yield address and credentials."""
+def served(
+    folder: Path, blobs: BlobStore | None = None, engine: Engine | None = None
+) -> Iterator[tuple[str, RegistryCredentials]]:
+    """Serve what *folder* holds on a free port of the loopback; yield address and credentials.
+
+    Layers and rows are in the folder, unless a store or an engine is given.
+    """
     own = engine or make_engine(folder / "sanderling.db")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         credentials = RegistryCredentials(own, seal, unseal)
-        app = Registry(own, FileBlobs(folder / "blobs"), credentials, address).app()
+        app = Registry(own, blobs or FileBlobs(folder / "blobs"), credentials, address).app()
         lanes = Lanes()
         config = uvicorn.Config(
             app,

@@ -20,7 +20,7 @@ pytestmark = EACH_DATABASE
 
 @pytest.fixture
 def http(tmp_path: Path, engine: Engine) -> Iterator[httpx.Client]:
-    with served(tmp_path, engine) as (address, credentials):
+    with served(tmp_path, engine=engine) as (address, credentials):
         headers = basic("demo", credentials.set_admin_enabled("demo", True).passwords[0])
         with httpx.Client(base_url=f"http://{address}", headers=headers, timeout=60) as client:
             yield client

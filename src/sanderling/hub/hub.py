@@ -13,8 +13,10 @@ from sanderling.hub import tables
 from sanderling.hub.access import Access
 from sanderling.hub.connections import Connections
 from sanderling.hub.deployments import Deployments
+from sanderling.hub.device_pulls import DevicePulls
 from sanderling.hub.events import RETENTION_S, EventStream
 from sanderling.hub.identities import Identities
+from sanderling.hub.images import find_images
 from sanderling.hub.mqtt_endpoint import MqttEndpoint, MqttServer
 from sanderling.hub.parts import Parts
 from sanderling.hub.rest_edge import Guard
@@ -30,7 +32,8 @@ class Hub:
 
     *check_image* is asked for every image of a deployment and raises NotFound or Invalid for one that cannot be
     pulled. *bearer* knows the server's own tokens: it returns the rights (`access.ALL_RIGHTS` or fewer) of the token's
-    owner, or None. *random_bytes* makes keys. Close the hub when done: it stores what waits.
+    owner, or None. *device_deleted* is called with the id of a device that was. *random_bytes* makes keys. Close the
+    hub when done: it stores what waits.
     """
 
     def __init__(
@@ -39,16 +42,19 @@ class Hub:
         check_image: Callable[[str], None] | None = None,
         bearer: Callable[[str], Collection[str] | None] | None = None,
         *,
+        device_deleted: Callable[[str], None] = lambda _: None,
         twin_limits: TwinLimits | None = None,
         event_retention_s: float = RETENTION_S,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         tables.metadata.create_all(engine)
+        self._engine = engine
         self.identities = Identities(engine, random_bytes, clock)
         self.twins = Twins(engine, twin_limits or TwinLimits(), clock)
         self.events = EventStream(engine, clock, retention_s=event_retention_s)
         self.connections = Connections()
+        self.pulls = DevicePulls(engine, clock)
         self._access = Access(engine, random_bytes, bearer, clock)
         self._parts = Parts(
             access=self._access,
@@ -59,6 +65,7 @@ class Hub:
             sessions=Sessions(engine),
             twins=self.twins,
             clock=clock,
+            device_deleted=device_deleted,
         )
 
     def rest_routes(self) -> list[BaseRoute]:
@@ -84,6 +91,10 @@ class Hub:
         """Return the connection string of a device or module, secret included. Raises NotFound. Blocks."""
         identity = self.identities.get(device_id, module_id)
         return ConnectionString(host_name, device_id, module_id, identity.primary_key).format()
+
+    def images(self) -> set[str]:
+        """Return the images that any device runs or is to run: references, and digests alone. Blocks."""
+        return find_images(self._engine)
 
     def close(self) -> None:
         """Store the messages that wait, and stop. Blocks."""

@@ -5,7 +5,20 @@
 
 from fastapi import APIRouter, FastAPI
 
-from sanderling.server.api import blobs, devices, images, messages, models, registry, sign_in, well_known, workspaces
+from sanderling.server.api import (
+    blobs,
+    devices,
+    images,
+    messages,
+    models,
+    registry,
+    registry_space,
+    registry_tokens,
+    registry_upstreams,
+    sign_in,
+    well_known,
+    workspaces,
+)
 from sanderling.server.api.errors import add_handlers
 from sanderling.server.api.limits import LimitBodies
 from sanderling.server.parts import Parts
@@ -27,7 +40,19 @@ def create_api(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     v1 = APIRouter(prefix="/api/v1")
-    for module in (sign_in, workspaces, blobs, models, images, registry, devices, messages):
+    for module in (
+        sign_in,
+        workspaces,
+        blobs,
+        models,
+        images,
+        registry,
+        registry_space,
+        registry_tokens,
+        registry_upstreams,
+        devices,
+        messages,
+    ):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(well_known.router)
