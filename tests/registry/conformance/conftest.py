@@ -1,22 +1,19 @@
-"""One registry for all tests of a file, behind a true server; each test has repositories of its own."""
+"""One `sanderling registry serve` for all tests of a file, as a user starts it; each test has repositories of its own."""
 
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from tests.registry.conformance.repository import Repository
-from tests.registry.serving import served
-from tests.registry.world import basic
+from tests.registry_process import running_registry
 
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """The admin user of `demo`."""
-    with served(tmp_path_factory.mktemp("registry")) as (address, credentials):
-        user = credentials.set_admin_enabled("demo", True)
-        headers = basic("demo", user.passwords[0])
-        with httpx.Client(base_url=f"http://{address}", headers=headers, timeout=30) as client:
+    with running_registry(tmp_path_factory.mktemp("registry") / "root", "--http") as registry:
+        with registry.client(registry.basic) as client:
             yield client
+        assert "Traceback" not in registry.log.read_text()
 
 
 @pytest.fixture

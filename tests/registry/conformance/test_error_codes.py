@@ -1,13 +1,27 @@
 """distribution-spec 1.1, "Error Codes": each code with its answer; methods and paths that there are not."""
 
+from collections.abc import Iterator
+
+import httpx
 import pytest
 from tests.registry.conformance.repository import ERROR_CODES, Repository, descriptor, index, refused
+from tests.registry.serving import served
+from tests.registry.world import basic
 
 from sanderling.oci import Digest, WireError, media_types
 
 MISSING = Digest.of(b"never pushed")
 # Codes that the specification does not have: of Docker's `_catalog`, and of 5xx.
 OURS = {"PAGINATION_NUMBER_INVALID", "UNAVAILABLE"}
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The admin user of `demo`, to whom other workspaces are closed."""
+    with served(tmp_path_factory.mktemp("registry")) as (address, credentials):
+        headers = basic("demo", credentials.set_admin_enabled("demo", True).passwords[0])
+        with httpx.Client(base_url=f"http://{address}", headers=headers, timeout=30) as client:
+            yield client
 
 
 def test_our_codes_are_those_of_the_specification() -> None:
