@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from sanderling.errors import Invalid, SanderlingError
-from sanderling.server import ServerInfo, ServerSettings, run
-from sanderling.server.settings import DEFAULT_MQTT_PORT, DEFAULT_PORT
+from sanderling.server.run import ServerInfo, run
+from sanderling.server.settings import DEFAULT_MQTT_PORT, DEFAULT_PORT, ServerSettings
 
 
 def main() -> int:

@@ -34,9 +34,9 @@ class ServerSettings:
     build_workers: how many images are built at once.
     debian_mirror, debian_security_mirror: where base images come from; None takes the host's own sources.
     max_blob_bytes: the largest single file of a model, or layer of an image.
+    collect_every_s: how often the registry's retention rules and garbage collection run by themselves.
     blobs: where the registry keeps layers: a folder or `s3://bucket/prefix`; None is the data folder. For a bucket,
         blobs_endpoint, blobs_region and blobs_plain_http are those of `sanderling.blobs.StorePlace`.
-    collect_every_s: how often the registry's retention rules and garbage collection run by themselves.
     """
 
     data: Path
@@ -50,11 +50,11 @@ class ServerSettings:
     max_blob_bytes: int = 64 * 1024**3
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
+    collect_every_s: float = 24 * 3600.0
     blobs: str | None = None
     blobs_endpoint: str | None = None
     blobs_region: str | None = None
     blobs_plain_http: bool = False
-    collect_every_s: float = 24 * 3600.0
 
     def __post_init__(self) -> None:
         for what, port in (

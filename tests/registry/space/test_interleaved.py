@@ -127,6 +127,19 @@ class Interleaved(RuleBasedStateMachine):
     def collect(self, server: int) -> None:
         self.steps.start(self._quietly(self.servers[server].collect()))
 
+    @rule(content=CONTENTS, repository=REPOSITORIES)
+    def a_push_meets_a_collection_of_the_same_bytes(self, content: bytes, repository: str) -> None:
+        """Old bytes without a link, which a collection has claimed when a push of them begins."""
+        digest = Digest.of(content)
+        with self.engine.connect() as connection:
+            is_linked = connection.execute(select(tables.blobs).where(tables.blobs.c.digest == digest)).first()
+        if is_linked is None and not self.steps.tasks:
+            path = self.files.path(self.files.put(content))
+            os.utime(path, (self.clock.now - 2 * DAY,) * 2)
+            self.collect(0)
+            self.steps.open(name="listed")
+            self.push(repository, content)
+
     @rule(content=CONTENTS)
     def a_server_is_killed_after_its_claim(self, content: bytes) -> None:
         Removals(self.engine, self.clock).claim([Digest.of(content)])
