@@ -15,9 +15,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from sanderling.blobs.port import BlobInfo, BlobNotFound, StoredBlob
+from sanderling.blobs.threads import to_its_end
 from sanderling.blobs.uploads import FileUploads, OpenUpload
 from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors, unpublish_older
 from sanderling.durable import sync_folder
@@ -28,22 +29,6 @@ _READ_BYTES = 1 << 18
 _BATCH_BYTES = 1 << 18
 _COPY_BYTES = 1 << 20
 _MAX_SMALL_BYTES = 64 << 20
-
-_T = TypeVar("_T")
-
-
-async def _to_its_end(work: Callable[[], _T]) -> _T:
-    """Run *work* in a thread, and wait for it even when cancelled.
-
-    The caller closes the file next: a thread still at work would then read or
-    write whatever gets the number of that file.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
 
 
 class FileBlobs:
@@ -155,7 +140,7 @@ class FileBlobs:
             position = start
             while end is None or position < end:
                 wanted = _READ_BYTES if end is None else min(_READ_BYTES, end - position)
-                piece = await _to_its_end(partial(file.read, wanted))
+                piece = await to_its_end(partial(file.read, wanted))
                 if not piece:
                     return
                 position += len(piece)
@@ -186,6 +171,10 @@ class FileBlobs:
     async def upload_offset(self, upload_id: str) -> int:
         """See `BlobStore.upload_offset`."""
         return await asyncio.to_thread(self._uploads.offset, upload_id)
+
+    async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
+        """See `ReadableUploads.read_upload`."""
+        return await asyncio.to_thread(self._uploads.read, upload_id, start, limit)
 
     async def commit(self, upload_id: str, digest: Digest) -> BlobInfo:
         """See `BlobStore.commit`."""
@@ -246,9 +235,9 @@ class FileBlobs:
                 size += len(chunk)
                 if size >= _BATCH_BYTES:
                     full, batch, size = batch, [], 0
-                    await _to_its_end(partial(upload.write, full))
+                    await to_its_end(partial(upload.write, full))
         finally:
             # Also when the peer has gone: what it sent is kept for its next try.
             if batch:
                 upload.write(batch)
-            await _to_its_end(upload.settle)
+            await to_its_end(upload.settle)

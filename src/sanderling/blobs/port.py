@@ -114,15 +114,20 @@ class BlobStore(Protocol):
     async def remove_if_older(self, digest: Digest, before: float) -> bool:
         """Remove the blob when its last commit was before *before* (seconds of the epoch); say whether it went.
 
-        A store that can makes the look and the removal one step against
-        `commit`: files do, under a lock. One that cannot (an S3 store without
-        conditional deletes) looks at the time right before it deletes, and may
-        lose a commit in between: the registry notices that, and its client
-        sends the blob again (see `registry.space.removals`).
+        Look and removal are one step against every server's `commit`: what was
+        committed meanwhile stays, or is there again when that commit returns.
         """
 
     async def end_stale_uploads(self, before: float) -> int:
         """End uploads that nobody added to since *before*, and what broken writes left; say how many went."""
+
+
+@runtime_checkable
+class ReadableUploads(Protocol):
+    """What a store may offer besides: the bytes that an upload has so far, before they are verified."""
+
+    async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
+        """Return up to *limit* bytes from *start*; empty when they are not there yet. Raises `UploadNotFound`."""
 
 
 class UploadWriter(Protocol):

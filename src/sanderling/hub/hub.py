@@ -13,6 +13,7 @@ from sanderling.hub import tables
 from sanderling.hub.access import Access
 from sanderling.hub.connections import Connections
 from sanderling.hub.deployments import Deployments
+from sanderling.hub.device_pulls import DevicePulls
 from sanderling.hub.events import RETENTION_S, EventStream
 from sanderling.hub.identities import Identities
 from sanderling.hub.images import find_images
@@ -31,7 +32,8 @@ class Hub:
 
     *check_image* is asked for every image of a deployment and raises NotFound or Invalid for one that cannot be
     pulled. *bearer* knows the server's own tokens: it returns the rights (`access.ALL_RIGHTS` or fewer) of the token's
-    owner, or None. *random_bytes* makes keys. Close the hub when done: it stores what waits.
+    owner, or None. *device_deleted* is called with the id of a device that was. *random_bytes* makes keys. Close the
+    hub when done: it stores what waits.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Hub:
         check_image: Callable[[str], None] | None = None,
         bearer: Callable[[str], Collection[str] | None] | None = None,
         *,
+        device_deleted: Callable[[str], None] = lambda _: None,
         twin_limits: TwinLimits | None = None,
         event_retention_s: float = RETENTION_S,
         clock: Callable[[], float] = time.time,
@@ -51,6 +54,7 @@ class Hub:
         self.twins = Twins(engine, twin_limits or TwinLimits(), clock)
         self.events = EventStream(engine, clock, retention_s=event_retention_s)
         self.connections = Connections()
+        self.pulls = DevicePulls(engine, clock)
         self._access = Access(engine, random_bytes, bearer, clock)
         self._parts = Parts(
             access=self._access,
@@ -61,6 +65,7 @@ class Hub:
             sessions=Sessions(engine),
             twins=self.twins,
             clock=clock,
+            device_deleted=device_deleted,
         )
 
     def rest_routes(self) -> list[BaseRoute]:

@@ -24,3 +24,4 @@ class Parts:
     sessions: Sessions
     twins: Twins
     clock: Callable[[], float]
+    device_deleted: Callable[[str], None]

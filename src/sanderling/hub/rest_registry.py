@@ -78,6 +78,8 @@ class RegistryRoutes:
         device_id, module_id = _ids(request)
         await asyncio.to_thread(self._identities.delete, device_id, module_id, if_match=if_match(request))
         self._parts.connections.drop(device_id, module_id, "it was deleted")
+        if module_id is None:
+            await asyncio.to_thread(self._parts.device_deleted, device_id)
         return Response(status_code=204)
 
     async def apply(self, request: Request) -> Response:

@@ -5,6 +5,7 @@
                   └─ tags         name -> digest
     uploads       an upload in progress belongs to one repository
     admins        the admin user of each workspace, passwords sealed
+    tokens        named tokens of each workspace, passwords hashed
     keys          the key that signs tokens, sealed
 
 Times are seconds since the epoch (UTC).
@@ -123,6 +124,23 @@ admins = Table(
     Column("enabled", Boolean, nullable=False),
     Column("password", LargeBinary, nullable=False),
     Column("password2", LargeBinary, nullable=False),
+)
+
+tokens = Table(
+    "registry_tokens",
+    metadata,
+    Column("workspace", _NAME, primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # JSON list of [pattern, [action, ...]]
+    Column("enabled", Boolean, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),  # NULL: when it is deleted
+    Column("used_at", Double),
+    Column("device", String(128), nullable=False),  # the device it was made for; empty: none
+    Column("device_generation", String(64), nullable=False),
+    Index("registry_tokens_by_device", "device"),
 )
 
 keys = Table(

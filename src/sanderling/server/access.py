@@ -35,6 +35,8 @@ class Caller:
     kind: str
     workspace: str | None
     expires_at: datetime | None
+    # Names the token and does not give it away; `Access.recall` knows it as long as the token is good.
+    mark: str = ""
 
     @property
     def is_owner(self) -> bool:
@@ -104,13 +106,22 @@ class Access:
 
     def authenticate(self, token: str) -> Caller:
         """Return who *token* belongs to; Unauthenticated when it is not known or has ended."""
-        if 0 < len(token) <= MAX_TOKEN_CHARS:
-            query = select(tables.tokens).where(tables.tokens.c.hash == _hash(token))
-            with self._engine.connect() as connection:
-                row = connection.execute(query).one_or_none()
-            if row is not None and (row.expires_at is None or row.expires_at > self._now()):
-                return Caller(row.kind, row.workspace, _time(row.expires_at))
-        raise Unauthenticated("this token is not known here, or has ended: sign in again, or run 'sanderling init'")
+        found = self.recall(_hash(token)) if 0 < len(token) <= MAX_TOKEN_CHARS else None
+        if found is None:
+            raise Unauthenticated("this token is not known here, or has ended: sign in again, or run 'sanderling init'")
+        return found
+
+    def recall(self, mark: str) -> Caller | None:
+        """Return the caller with this mark as long as the token is good, or None.
+
+        A mark is no secret and proves nothing: ask only for one that this server has signed itself.
+        """
+        query = select(tables.tokens).where(tables.tokens.c.hash == mark)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None or (row.expires_at is not None and row.expires_at <= self._now()):
+            return None
+        return Caller(row.kind, row.workspace, _time(row.expires_at), mark)
 
     def create_sign_in_code(self, caller: Caller | None = None) -> Granted:
         """Return a code for one sign-in with the rights of *caller* (None: the owner)."""

@@ -56,7 +56,7 @@ class Lanes:
 
     def __init__(self, threads: int = THREADS) -> None:
         self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, "body")
+        self._executor = ThreadPoolExecutor(max(threads, 1), "body")
         self._busy = 0
 
     @property

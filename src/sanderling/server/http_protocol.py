@@ -15,20 +15,13 @@ from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
-READ_BYTES = 256 * 1024
 HEAD_TIMEOUT_S = 20.0
 BODY_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 120.0
 
 
-class BoundedHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """One connection. A head begins with the connection, or with the first bytes after a request's end.
-
-    All connections are read into one buffer, larger than a transport's own: the parser has taken what it holds
-    before the event loop turns to another connection.
-    """
-
-    _buffer = memoryview(bytearray(READ_BYTES))
+class BoundedHttp(HttpToolsProtocol):
+    """One connection. A head begins with the connection, or with the first bytes after a request's end."""
 
     head_bytes = 0
     is_in_head = True
@@ -49,13 +42,7 @@ class BoundedHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._cancel_timers()
         super().connection_lost(exc)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._buffer[:nbytes])
-
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         if self.is_in_head:
             self._expect_head()
             self.head_bytes += len(data)
@@ -74,7 +61,7 @@ class BoundedHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
             data = self._skip(data)
             if not data:
                 return
-        super().data_received(cast("bytes", data))  # the parser takes any buffer
+        super().data_received(data)
 
     def on_headers_complete(self) -> None:
         self._cancel_timers()
@@ -104,7 +91,7 @@ class BoundedHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.is_past_parser = True
         self._skip(b"")
 
-    def _skip(self, data: bytes | memoryview) -> bytes | memoryview:
+    def _skip(self, data: bytes) -> bytes:
         left = self.content_bytes_left or 0
         skipped = min(left, len(data))
         self.no_content_bytes = 0

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.image import ImageBuilds, PushTarget
 from sanderling.oci import Digest, Platform
-from sanderling.registry import Principal, Registry, RegistryCredentials, Scope
+from sanderling.registry import Registry, RegistryCredentials, Scope, StoredUpstreams
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
 from sanderling.server.collections import Collections
 from sanderling.server.images import ImageCheck
+from sanderling.server.registry_access import ApiTokens, HubDevices
 from sanderling.server.seal import Seal
 from sanderling.server.settings import ServerSettings
 from sanderling.server.tls import TlsFiles, utc_now
@@ -42,6 +43,7 @@ class Parts:
     workspaces: Workspaces
     credentials: RegistryCredentials
     registry: Registry
+    upstreams: StoredUpstreams
     builds: ImageBuilds
     hub: Hub
     collections: Collections
@@ -66,6 +68,8 @@ class Parts:
 def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     """Make every stage over *engine* and the data folder, and join them. Blocks: it reads the disk."""
     data = settings.data
+    # First, for it may not be to be had.
+    registry_blobs = open_store(settings.registry_place, temporary=data / "temporary")
     access = Access(engine, utc_now)
     access.ensure_owner_token(data / "secrets" / "owner-token")
     seal = Seal(data / "secrets" / "seal.key")
@@ -73,17 +77,28 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     # Nobody else holds the folder, and these uploads live as long as their request: what is left was cut off.
     workspace_blobs.remove_stale(before=utc_now().timestamp())
     workspaces = Workspaces(engine, workspace_blobs, utc_now)
-    credentials = RegistryCredentials(engine, seal.seal, seal.unseal, bearer=_registry_bearer(access))
+    api_tokens, devices = ApiTokens(access), HubDevices(settings.login_server)
+    credentials = RegistryCredentials(
+        engine, seal.seal, seal.unseal, bearer=api_tokens.find, recall=api_tokens.recall, devices=devices
+    )
+    upstreams = StoredUpstreams(engine, seal.seal, seal.unseal)
     registry = Registry(
         engine,
-        FileBlobs(data / "blobs" / "registry"),
+        registry_blobs,
         credentials,
         settings.login_server,
         in_use=lambda: hub.images(),  # the hub is made below, and asks the registry too
+        upstreams=upstreams,
     )
-    hub = Hub(engine, ImageCheck(registry, settings.login_server), _hub_bearer(access))
     builds = _make_builds(settings, tls, engine, credentials)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
+    hub = Hub(
+        engine,
+        ImageCheck(registry, settings.login_server),
+        _hub_bearer(access),
+        device_deleted=credentials.tokens.delete_of_device,
+    )
+    devices.ask(hub.pulls)
     return Parts(
         settings=settings,
         tls=tls,
@@ -94,6 +109,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         workspaces=workspaces,
         credentials=credentials,
         registry=registry,
+        upstreams=upstreams,
         builds=builds,
         hub=hub,
         collections=Collections(registry.collect_garbage),
@@ -142,20 +158,6 @@ def _digests(value: object, root: str) -> Iterator[Digest]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _digests(inner, root)
-
-
-def _registry_bearer(access: Access) -> Callable[[str], Principal | None]:
-    """Let the API's tokens in at the registry: the owner everywhere, a workspace's token below its workspace."""
-
-    def find(token: str) -> Principal | None:
-        try:
-            caller = access.authenticate(token)
-        except Unauthenticated:
-            return None
-        pattern = "*" if caller.is_owner else f"{caller.workspace}/*"
-        return Principal(caller.kind, (Scope.of(pattern, "pull", "push", "delete", "list"),))
-
-    return find
 
 
 def _hub_bearer(access: Access) -> Callable[[str], frozenset[str] | None]:

@@ -1,8 +1,9 @@
 """Who may do what in which repository. Pure.
 
 A scope is a pattern and actions: `demo/digits`, `demo/*` (all below demo) or
-`*`, with `pull`, `push`, `delete`, and `list` (see the name in the catalogue).
-What is granted is never more than what the principal has.
+`*`, with `pull`, `push`, `delete`, and `list` (see the name in the catalogue,
+and the tags). Who may pull may list. What is granted is never more than what
+the principal has.
 """
 
 from collections.abc import Iterable
@@ -49,12 +50,16 @@ def allows(scopes: Iterable[Scope], action: str, repository: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class AdminProof:
-    """Which password of which admin user a right rests on; it ends when that changes."""
+class Proof:
+    """What a right rests on; a token that was got with it ends when it ends or changes.
 
-    workspace: str
-    which: str
-    fingerprint: str
+    `kind` is "admin" (a password of an admin user), "token" (a named token),
+    "device", or "server" (a token of the server's API). `mark` changes with the secret.
+    """
+
+    kind: str
+    name: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,16 @@ class Principal:
 
     `refused` is what was asked for a token and not granted: asking again is no use.
     `expires_at` (seconds of the epoch) bounds every token that is got with this one.
+    `sees_catalogue` is False for a token that was not asked for the catalogue.
     """
 
     subject: str
     scopes: tuple[Scope, ...]
     refused: tuple[Scope, ...] = ()
-    proof: AdminProof | None = None
+    proof: Proof | None = None
     is_narrowed: bool = False
     expires_at: float | None = None
+    sees_catalogue: bool = True
 
     def may(self, action: str, repository: str) -> bool:
         """Say whether *action* is allowed in *repository*."""
@@ -83,18 +90,34 @@ class Principal:
     def narrowed(self, wanted: Iterable[Scope], *, catalogue: bool = False) -> Self:
         """Return the same principal with the wanted rights only, and of those only what it has.
 
-        *catalogue* adds that it may list what it may pull.
+        *catalogue* adds that it may list what it may pull or list. Who wants to pull and
+        may only list gets that: clients have no other word for reading tags.
         """
         granted, refused = [], []
         for scope in wanted:
             have = frozenset(a for a in scope.actions if self.may(a, scope.repositories))
-            if have:
+            if "pull" in scope.actions - have and self.may("list", scope.repositories):
+                granted.append(Scope(scope.repositories, have | {"list"}))
+            elif have:
                 granted.append(Scope(scope.repositories, have))
             if scope.actions - have:
                 refused.append(Scope(scope.repositories, scope.actions - have))
         if catalogue:
             granted += [Scope(s.repositories, frozenset({"list"})) for s in self.scopes if s.actions & {"pull", "list"}]
-        return replace(self, scopes=tuple(granted), refused=tuple(refused), is_narrowed=True)
+        return replace(self, scopes=tuple(granted), refused=tuple(refused), is_narrowed=True, sees_catalogue=catalogue)
+
+    def within(self, current: "Principal") -> "Principal":
+        """Return what is left of this token's rights when *current* is all that its proof gives now."""
+        if not self.is_narrowed:
+            return replace(current, expires_at=self.expires_at)
+        left = (Scope(s.repositories, s.actions & _actions(current.scopes, s.repositories)) for s in self.scopes)
+        return replace(self, scopes=tuple(scope for scope in left if scope.actions))
+
+
+def _actions(scopes: Iterable[Scope], pattern: str) -> frozenset[str]:
+    """Return what is allowed in all of *pattern*, which may be a name."""
+    found = {action for scope in scopes if scope.covers(pattern) for action in scope.actions}
+    return frozenset(found | {"list"} if "pull" in found else found)
 
 
 def parse_wanted(texts: Iterable[str]) -> tuple[list[Scope], bool]:

@@ -16,6 +16,7 @@ The paths are matched whole, so the app may be mounted at the root or at `/v2`.
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from sanderling.errors import Denied, SanderlingError
 from sanderling.oci import WireError, error_document, is_repository
 from sanderling.registry.access.credentials import Authorizer
 from sanderling.registry.access.rights import Principal
+from sanderling.registry.access.throttle import Slowed
+from sanderling.registry.access.tokens import TokenExpired
 from sanderling.registry.database import translated
 from sanderling.registry.errors import NameInvalid, NotSignedIn
 from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
@@ -36,6 +39,7 @@ from sanderling.registry.protocol.manifest_endpoint import ManifestEndpoint
 from sanderling.registry.protocol.token_endpoint import WRONG_PASSWORD, TokenEndpoint, basic_credentials, client_of
 from sanderling.registry.protocol.upload_endpoint import UploadEndpoint
 from sanderling.registry.protocol.wire import Call, error_response
+from sanderling.registry.upstream.cache import PullThrough
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,13 @@ Handler = Callable[[Call], Awaitable[Response]]
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 # What Docker asks for in its token for an action: who pushes also looks what is there.
-_TOKEN_ACTIONS = {"pull": "pull", "push": "pull,push", "delete": "delete"}
+_TOKEN_ACTIONS = {"pull": "pull", "list": "pull", "push": "pull,push", "delete": "delete"}
+# HEAD is how a client looks before it pushes or deletes. oras for Python keeps the first token that it gets:
+# that one must do for what follows. Nobody gets more by it than they have.
+_LOOKING_ACTIONS = "pull,push,delete"
+# How long the answer to a wrong password is held back, and how many such answers at once.
+_HOLD_S = 1.0
+_MAX_HELD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ def _routes(blob: BlobEndpoint, upload: UploadEndpoint, manifest: ManifestEndpoi
             PUT=("push", manifest.put),
             DELETE=("delete", manifest.delete),
         ),
-        route(f"{name}/tags/list", GET=("pull", lists.tags)),
+        route(f"{name}/tags/list", GET=("list", lists.tags)),
         route(f"{name}/referrers/{item}", GET=("pull", lists.referrers)),
     ]
 
@@ -99,16 +109,22 @@ class RegistryApp:
         upload: UploadEndpoint,
         manifest: ManifestEndpoint,
         lists: ListEndpoint,
+        cache: PullThrough,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._authorizer, self._login_server = authorizer, login_server
-        self._token = TokenEndpoint(authorizer)
+        self._authorizer, self._login_server, self._cache = authorizer, login_server, cache
+        self._token = TokenEndpoint(authorizer, clock)
         self._routes = _routes(blob, upload, manifest, lists)
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             response = await self._serve(request)
         except SanderlingError as e:
+            if isinstance(e, Slowed):
+                await self._hold(e)
             response = self._refuse(request, e)
         except DBAPIError as e:
             known = translated(e)
@@ -133,22 +149,35 @@ class RegistryApp:
             action, handler = route.methods[request.method]
             names = found.groupdict()
             name = names.get("name", "")
+            if action == "pull":
+                name = await self._cache.find_mirrored(name, request.query_params.get("ns", ""))
             principal = await self._permit(request, action, name, path)
+            if action == "push":
+                await self._cache.check_push(name)
             return await handler(Call(request, principal, name, names.get("item", "")))
         return JSONResponse(error_document(WireError.UNSUPPORTED, "there is no such endpoint"), 404)
 
     async def _permit(self, request: Request, action: str, name: str, path: str) -> Principal:
         """Return who asks, if they may; raise `NotSignedIn`, `Denied`, `NameInvalid`."""
-        scope = f"repository:{name}:{_TOKEN_ACTIONS[action]}" if action and is_repository(name) else ""
+        scope = ""
+        if action and is_repository(name):
+            actions = _LOOKING_ACTIONS if request.method == "HEAD" else _TOKEN_ACTIONS[action]
+            scope = f"repository:{name}:{actions}"
         if path == "/v2/_catalog":
             scope = "registry:catalog:*"
         principal = await self._authenticate(request, scope)
+        if path == "/v2/_catalog" and not principal.sees_catalogue:
+            raise NotSignedIn("this token was not asked for the catalogue", scope=scope, wider=True)
         if not action:
             return principal
         if not is_repository(name):
             raise NameInvalid(name)
+        if action == "pull" and not principal.may(action, name) and await self._cache.is_shared(name):
+            return principal
         if not principal.may(action, name):
             message = f"{principal.subject} may not {action} {name}"
+            if principal.proof is not None and principal.proof.kind == "device":
+                message += "; a device may pull what its deployment names"
             if principal.could_ask_for(action, name):
                 raise NotSignedIn(f"this token may not {action} {name}", scope=scope, wider=True)
             raise Denied(message)
@@ -159,15 +188,29 @@ class RegistryApp:
         kind, _, rest = header.partition(" ")
         principal: Principal | None = None
         message = "sign in to the registry"
-        if kind.lower() == "bearer":
-            principal = await asyncio.to_thread(self._authorizer.verify, rest.strip())
-            message = "the token is not valid or has expired"
-        elif (credentials := basic_credentials(header)) is not None:
-            principal = await asyncio.to_thread(self._authorizer.authenticate, *credentials, client_of(request))
-            message = WRONG_PASSWORD
+        try:
+            if kind.lower() == "bearer":
+                message = "the token is not valid"
+                principal = await asyncio.to_thread(self._authorizer.verify, rest.strip())
+            elif (credentials := basic_credentials(header)) is not None:
+                message = WRONG_PASSWORD
+                principal = await asyncio.to_thread(self._authorizer.authenticate, *credentials, client_of(request))
+            else:
+                principal = await asyncio.to_thread(self._authorizer.anyone)
+        except TokenExpired as e:
+            message = e.message
         if principal is None:
             raise NotSignedIn(message, scope=scope)
         return principal
+
+    async def _hold(self, slowed: Slowed) -> None:
+        """Let who guesses wait; there is a bound on how many wait, not on how fast the others are told."""
+        if self._held < _MAX_HELD:
+            self._held += 1
+            try:
+                await asyncio.sleep(min(slowed.retry_after_s, _HOLD_S))
+            finally:
+                self._held -= 1
 
     def _refuse(self, request: Request, error: SanderlingError) -> Response:
         headers = {}
@@ -180,7 +223,10 @@ class RegistryApp:
         if request.scope["path"] == "/v2/token":
             return f'Basic realm="{self._login_server}"'
         host = request.headers.get("host", "")
-        base = f"{request.url.scheme}://{host if _HOST.fullmatch(host) else self._login_server}"
+        # A relay that ends TLS says so; it matters to the one who asks alone.
+        is_secure = request.headers.get("x-forwarded-proto", "").strip().lower() == "https"
+        scheme = "https" if is_secure else request.url.scheme
+        base = f"{scheme}://{host if _HOST.fullmatch(host) else self._login_server}"
         challenge = f'Bearer realm="{base}/v2/token",service="{self._login_server}"'
         if error.scope:
             challenge += f',scope="{error.scope}"'
