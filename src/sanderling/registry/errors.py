@@ -7,6 +7,7 @@ from sanderling.blobs import BlobNotFound, StoreFull, UploadBusy, UploadNotFound
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.oci import MAX_DOCUMENT_BYTES, Digest, DigestMismatch, WireError
 from sanderling.registry.access.throttle import Slowed
+from sanderling.registry.access.tokens import TokenExpired
 from sanderling.registry.space.removals import Removal
 
 
@@ -177,6 +178,7 @@ _WIRE: tuple[tuple[type[SanderlingError], WireError, int | None], ...] = (
     (PageInvalid, WireError.PAGINATION_NUMBER_INVALID, None),
     (Unsupported, WireError.UNSUPPORTED, None),
     (NotSignedIn, WireError.UNAUTHORIZED, None),
+    (TokenExpired, WireError.UNAUTHORIZED, None),
     (Slowed, WireError.TOOMANYREQUESTS, None),
     (ClientGone, WireError.BLOB_UPLOAD_INVALID, 408),
     (UpstreamLimited, WireError.TOOMANYREQUESTS, None),
