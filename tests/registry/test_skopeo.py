@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.registry.serving import served
 
+from sanderling.blobs import BlobStore
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
 from sanderling.registry import RegistryCredentials, Scope
 
@@ -50,9 +51,9 @@ class Skopeo:
 
 
 @pytest.fixture
-def skopeo(tmp_path: Path) -> Iterator[Skopeo]:
+def skopeo(tmp_path: Path, blobs: BlobStore) -> Iterator[Skopeo]:
     (tmp_path / "server").mkdir()
-    with served(tmp_path / "server") as (address, credentials):
+    with served(tmp_path / "server", blobs) as (address, credentials):
         yield Skopeo(address, credentials, tmp_path)
 
 
@@ -104,6 +105,7 @@ def blobs_of(layout: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (layout / "blobs" / "sha256").iterdir()}
 
 
+@pytest.mark.parametrize("world", ["files", "s3"], indirect=True)
 def test_an_image_goes_there_and_back_unchanged(skopeo: Skopeo, tmp_path: Path) -> None:
     (manifest,) = write_layout(tmp_path / "in")
     skopeo("copy", f"oci:{tmp_path}/in:1", "REGISTRY/demo/digits:1")
@@ -114,6 +116,7 @@ def test_an_image_goes_there_and_back_unchanged(skopeo: Skopeo, tmp_path: Path) 
     assert seen["RepoTags"] == ["1"]
 
 
+@pytest.mark.parametrize("world", ["files", "s3"], indirect=True)
 def test_an_image_of_two_platforms_goes_there_and_back(skopeo: Skopeo, tmp_path: Path) -> None:
     write_layout(tmp_path / "in", ("amd64", "arm64"))
     skopeo("copy", "--all", f"oci:{tmp_path}/in:1", "REGISTRY/demo/digits:multi")

@@ -10,15 +10,17 @@ The folder is for its owner alone. Several processes may use it at once.
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
-from sanderling.blobs.port import BlobInfo, BlobNotFound
+from sanderling.blobs.port import BlobInfo, BlobNotFound, StoredBlob
+from sanderling.blobs.threads import to_its_end
 from sanderling.blobs.uploads import FileUploads, OpenUpload
-from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors
+from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors, unpublish_older
 from sanderling.durable import sync_folder
 from sanderling.errors import Invalid
 from sanderling.oci import Digest
@@ -28,31 +30,15 @@ _BATCH_BYTES = 1 << 18
 _COPY_BYTES = 1 << 20
 _MAX_SMALL_BYTES = 64 << 20
 
-_T = TypeVar("_T")
-
-
-async def _to_its_end(work: Callable[[], _T]) -> _T:
-    """Run *work* in a thread, and wait for it even when cancelled.
-
-    The caller closes the file next: a thread still at work would then read or
-    write whatever gets the number of that file.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-
 
 class FileBlobs:
     """A folder of blobs: synchronous by `find` to `digests`, and the port `BlobStore`."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self.root, self._clock = root, clock
         with medium_errors(root):
             ensure_folder(root)
-        self._uploads = FileUploads(root / "uploads")
+        self._uploads = FileUploads(root / "uploads", clock)
 
     def find(self, digest: Digest) -> BlobInfo | None:
         """Return the blob's size, or None when it is not there."""
@@ -69,7 +55,7 @@ class FileBlobs:
 
     def writer(self, algorithm: str = "sha256") -> BlobWriter:
         """Return a context manager that writes one blob."""
-        return BlobWriter(self.root / "temporary", self._path, algorithm)
+        return BlobWriter(self.root / "temporary", self._path, algorithm, self._clock)
 
     def put(self, content: bytes) -> Digest:
         """Keep *content*; return its digest."""
@@ -103,6 +89,11 @@ class FileBlobs:
                 return False
             sync_folder(path.parent)
         return True
+
+    def delete_older(self, digest: Digest, before: float) -> bool:
+        """Remove the blob when it was last committed before *before*; say whether it went."""
+        with medium_errors(self.root):
+            return unpublish_older(self._path(digest), before)
 
     def digests(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no order; one that comes or goes meanwhile may be missed."""
@@ -149,7 +140,7 @@ class FileBlobs:
             position = start
             while end is None or position < end:
                 wanted = _READ_BYTES if end is None else min(_READ_BYTES, end - position)
-                piece = await _to_its_end(partial(file.read, wanted))
+                piece = await to_its_end(partial(file.read, wanted))
                 if not piece:
                     return
                 position += len(piece)
@@ -193,6 +184,36 @@ class FileBlobs:
         """See `BlobStore.remove`."""
         await asyncio.to_thread(self.delete, digest)
 
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        """See `BlobStore.stored`."""
+        for folder in await asyncio.to_thread(self._folders):
+            for blob in await asyncio.to_thread(self._stored_in, folder):
+                yield blob
+
+    async def remove_if_older(self, digest: Digest, before: float) -> bool:
+        """See `BlobStore.remove_if_older`."""
+        return await asyncio.to_thread(self.delete_older, digest, before)
+
+    async def end_stale_uploads(self, before: float) -> int:
+        """See `BlobStore.end_stale_uploads`."""
+        return await asyncio.to_thread(self.remove_stale, before)
+
+    def _folders(self) -> list[Path]:
+        with medium_errors(self.root):
+            return [folder for algorithm in ("sha256", "sha512") for folder in (self.root / algorithm).glob("??")]
+
+    def _stored_in(self, folder: Path) -> list[StoredBlob]:
+        found = []
+        with medium_errors(self.root):
+            for file in folder.iterdir():
+                try:
+                    told = file.stat()
+                except FileNotFoundError:  # it went meanwhile
+                    continue
+                digest = Digest.parse(f"{folder.parent.name}:{file.name}")
+                found.append(StoredBlob(digest, told.st_size, told.st_mtime))
+        return found
+
     def _open(self, digest: Digest, start: int) -> BinaryIO:
         try:
             file = self._path(digest).open("rb", buffering=0)
@@ -210,9 +231,9 @@ class FileBlobs:
                 size += len(chunk)
                 if size >= _BATCH_BYTES:
                     full, batch, size = batch, [], 0
-                    await _to_its_end(partial(upload.write, full))
+                    await to_its_end(partial(upload.write, full))
         finally:
             # Also when the peer has gone: what it sent is kept for its next try.
             if batch:
                 upload.write(batch)
-            await _to_its_end(upload.settle)
+            await to_its_end(upload.settle)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sanderling.errors import Conflict, NotFound
+from sanderling.errors import Conflict, NotFound, Unavailable
 from sanderling.oci import Digest
 
 
@@ -21,6 +21,19 @@ class BlobInfo:
 
     digest: Digest
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as the store lists it. `modified_at`: when it was last committed, in seconds of the epoch (UTC)."""
+
+    digest: Digest
+    size: int
+    modified_at: float
+
+
+class StoreFull(Unavailable):
+    """The medium has no room for more; what is there can still be read."""
 
 
 class BlobNotFound(NotFound):
@@ -56,7 +69,7 @@ class WrongOffset(Conflict):
 
 
 class BlobStore(Protocol):
-    """The port for servers. All raise `Unavailable` when the medium fails."""
+    """The port for servers. All raise `Unavailable` when the medium fails, `StoreFull` when it has no room."""
 
     async def stat(self, digest: Digest) -> BlobInfo | None:
         """Return the blob's size, or None when it is not there."""
@@ -84,8 +97,9 @@ class BlobStore(Protocol):
     async def commit(self, upload_id: str, digest: Digest) -> BlobInfo:
         """Make the upload the blob *digest* and end it.
 
-        Raises `DigestMismatch`, and the upload stays for the caller to abort;
-        `UploadNotFound`, `UploadBusy`.
+        A blob that is there already counts as committed now: `modified_at` is
+        the time of the last commit. Raises `DigestMismatch`, and the upload
+        stays for the caller to abort; `UploadNotFound`, `UploadBusy`.
         """
 
     async def abort(self, upload_id: str) -> None:
@@ -93,6 +107,19 @@ class BlobStore(Protocol):
 
     async def remove(self, digest: Digest) -> None:
         """Remove the blob, if it is there."""
+
+    def stored(self) -> AsyncIterator[StoredBlob]:
+        """Yield every blob, in no order; one that comes or goes meanwhile may be missed."""
+
+    async def remove_if_older(self, digest: Digest, before: float) -> bool:
+        """Remove the blob when its last commit was before *before* (seconds of the epoch); say whether it went.
+
+        Look and removal are one step against every server's `commit`: what was
+        committed meanwhile stays, or is there again when that commit returns.
+        """
+
+    async def end_stale_uploads(self, before: float) -> int:
+        """End uploads that nobody added to since *before*, and what broken writes left; say how many went."""
 
 
 class UploadWriter(Protocol):

@@ -10,6 +10,7 @@ import fcntl
 import os
 import queue
 import re
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import BinaryIO
 from sanderling.blobs.hashing import HashingThread, Piece
 from sanderling.blobs.port import BlobInfo, UploadBusy, UploadNotFound, WrongOffset
 from sanderling.blobs.writer import ensure_folder, medium_errors, publish
+from sanderling.errors import Unavailable
 from sanderling.oci import Digest, DigestMismatch, Hasher
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -117,8 +119,8 @@ class OpenUpload:
 class FileUploads:
     """The uploads in one folder; synchronous, safe for threads and processes."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self._folder, self._clock = folder, clock
         self._hashers: OrderedDict[str, Hasher] = OrderedDict()
 
     def begin(self) -> str:
@@ -169,14 +171,22 @@ class FileUploads:
                     self._remember(upload_id, running)
 
     def commit(self, upload_id: str, digest: Digest, target: Path) -> BlobInfo:
-        """Verify the upload and give it the name *target*."""
+        """Verify the upload and give it the name *target*.
+
+        When the disk cannot take it, the upload ends.
+        """
         with self.opened(upload_id) as upload:
             actual, size = upload.digest(digest.algorithm), upload.offset
             if actual != digest:
                 raise DigestMismatch(expected=digest, actual=actual)
-            upload.sync()
+            try:
+                upload.sync()
+            except Unavailable:
+                # Bytes that could not be written are lost, and the next try would not say so: begin anew.
+                self._path(upload_id).unlink(missing_ok=True)
+                raise
             with medium_errors(self._folder):
-                publish(self._path(upload_id), target)
+                publish(self._path(upload_id), target, self._clock())
             return BlobInfo(digest, size)
 
     def abort(self, upload_id: str) -> None:

@@ -11,9 +11,9 @@ image is never half there.
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 from weakref import WeakValueDictionary
 
 from sanderling.edge import own_registry
@@ -43,6 +43,7 @@ from sanderling.transfer import (
     RightMissing,
     SignInNeeded,
     SignInRefused,
+    all_of,
 )
 
 _log = logging.getLogger(__name__)
@@ -148,8 +149,7 @@ class Puller:
             tally = _Tally(sum(sizes.values()), progress)
             await self._blob(client, manifest.config, tally)
             await asyncio.to_thread(self._check_config, reference, manifest)
-            gate = asyncio.Semaphore(_AT_ONCE)
-            await _all(self._gated(gate, client, layer, tally) for layer in _blobs(manifest)[1:])
+            await all_of([partial(self._blob, client, layer, tally) for layer in _blobs(manifest)[1:]], _AT_ONCE)
         return manifest
 
     async def _manifest(self, client: RegistryClient, reference: Reference) -> Manifest:
@@ -188,16 +188,6 @@ class Puller:
         if len(config.diff_ids) != len(manifest.layers):
             raise Invalid(f"image {reference}: its config and manifest differ in the number of layers")
 
-    async def _gated(
-        self,
-        gate: asyncio.Semaphore,
-        client: RegistryClient,
-        blob: Descriptor,
-        tally: _Tally,
-    ) -> None:
-        async with gate:
-            await self._blob(client, blob, tally)
-
     async def _blob(self, client: RegistryClient, blob: Descriptor, tally: _Tally) -> None:
         """Fetch one blob; a cut connection goes on where it was, as long as each brings something new."""
         lock = self._fetching.setdefault(blob.digest, asyncio.Lock())
@@ -209,43 +199,43 @@ class Puller:
     async def _blob_with_tries(self, client: RegistryClient, blob: Descriptor, tally: _Tally) -> None:
         failures, best = 0, 0
         while True:
-            partial = self._content.partial(blob.digest)
+            coming = self._content.partial(blob.digest)
             try:
-                await self._blob_once(client, blob, partial, tally)
+                await self._blob_once(client, blob, coming, tally)
             except Unavailable as e:
-                failures = 0 if partial.size_bytes > best else failures + 1
-                best = max(best, partial.size_bytes)
+                failures = 0 if coming.size_bytes > best else failures + 1
+                best = max(best, coming.size_bytes)
                 if failures >= _TRIES:
                     raise
                 _log.info("the pull of %s was cut and goes on: %s", blob.digest, e)
             else:
                 return
 
-    async def _blob_once(self, client: RegistryClient, blob: Descriptor, partial: Partial, tally: _Tally) -> None:
+    async def _blob_once(self, client: RegistryClient, blob: Descriptor, coming: Partial, tally: _Tally) -> None:
         try:
-            have = await asyncio.to_thread(partial.open)
+            have = await asyncio.to_thread(coming.open)
             if have > blob.size:
-                await asyncio.to_thread(partial.restart)
+                await asyncio.to_thread(coming.restart)
                 have = 0
             tally.set(blob.digest, have)
             if have < blob.size:
                 async with client.open_blob(blob.digest, have) as (begins, pieces):
                     if begins != have:
-                        await asyncio.to_thread(partial.restart)
+                        await asyncio.to_thread(coming.restart)
                         tally.set(blob.digest, 0)
-                    await self._receive(pieces, partial, blob, tally)
-            if partial.size_bytes < blob.size:
-                raise Unavailable(f"the registry's content {blob.digest} was cut at {partial.size_bytes} bytes")
-            await asyncio.to_thread(partial.finish)
+                    await self._receive(pieces, coming, blob, tally)
+            if coming.size_bytes < blob.size:
+                raise Unavailable(f"the registry's content {blob.digest} was cut at {coming.size_bytes} bytes")
+            await asyncio.to_thread(coming.finish)
         except OSError as e:
             raise Unavailable(f"the device cannot keep {blob.digest}: {e.strerror or e}") from e
         finally:
-            partial.close()
+            coming.close()
 
     async def _receive(
         self,
         pieces: AsyncIterator[bytes],
-        partial: Partial,
+        coming: Partial,
         blob: Descriptor,
         tally: _Tally,
     ) -> None:
@@ -253,13 +243,13 @@ class Puller:
         waiting = bytearray()
 
         async def write() -> None:
-            await asyncio.to_thread(partial.write, bytes(waiting))
-            tally.set(blob.digest, partial.size_bytes)
+            await asyncio.to_thread(coming.write, bytes(waiting))
+            tally.set(blob.digest, coming.size_bytes)
             waiting.clear()
 
         try:
             async for piece in pieces:
-                if partial.size_bytes + len(waiting) + len(piece) > blob.size:
+                if coming.size_bytes + len(waiting) + len(piece) > blob.size:
                     raise Invalid(f"the registry sends more than the {blob.size} bytes of {blob.digest}")
                 waiting += piece
                 if len(waiting) >= _PIECE_BYTES:
@@ -319,13 +309,3 @@ def explain(module: str, image: str, error: SanderlingError) -> str:
 def _blobs(manifest: Manifest) -> list[Descriptor]:
     """Return config and layers, each blob once."""
     return list({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
-
-
-async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all; the first error ends the others and is raised as itself."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in coroutines:
-                group.create_task(coroutine)
-    except ExceptionGroup as group_error:
-        raise group_error.exceptions[0] from None

@@ -3,6 +3,7 @@
     protocol    the distribution protocol over HTTP: routes, endpoints, refusals
     access      admin users, named tokens, devices, short-lived tokens, rights, throttle
     content     what repositories hold: writes, listings
+    space       garbage collection, retention rules, quotas
 
 Everything durable is in SQL and in the blob store. Source: distribution-spec 1.1.
 """
@@ -16,12 +17,18 @@ from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.content.listings import ImageInfo, TagInfo
 from sanderling.registry.errors import ManifestNotFound, RepositoryNotFound
 from sanderling.registry.registry import Registry
+from sanderling.registry.space.quota import QuotaExceeded, RepositoryUsage, Usage
+from sanderling.registry.space.report import Gone, Report
+from sanderling.registry.space.rules import Rule
+from sanderling.registry.space.space import CollectionRuns
 
 __all__ = [
     "AdminUser",
     "Authorizer",
+    "CollectionRuns",
     "DeviceStanding",
     "Devices",
+    "Gone",
     "ImageInfo",
     "IssuedToken",
     "ManifestNotFound",
@@ -29,10 +36,15 @@ __all__ = [
     "NamedTokens",
     "Principal",
     "Proof",
+    "QuotaExceeded",
     "Registry",
     "RegistryCredentials",
+    "Report",
     "RepositoryNotFound",
+    "RepositoryUsage",
+    "Rule",
     "Scope",
     "Slowed",
     "TagInfo",
+    "Usage",
 ]

@@ -3,10 +3,11 @@
 The endpoints raise; `wire_of` translates.
 """
 
-from sanderling.blobs import BlobNotFound, UploadBusy, UploadNotFound, WrongOffset
+from sanderling.blobs import BlobNotFound, StoreFull, UploadBusy, UploadNotFound, WrongOffset
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.oci import MAX_DOCUMENT_BYTES, Digest, DigestMismatch, WireError
 from sanderling.registry.access.throttle import Slowed
+from sanderling.registry.space.removals import Removal
 
 
 class RepositoryNotFound(NotFound):
@@ -104,6 +105,14 @@ class NotSignedIn(Denied):
         self.scope, self.wider = scope, wider
 
 
+class BlobBeingRemoved(Unavailable):
+    """The garbage collection removes the blob's bytes, or did of late: whether they are there is to be seen."""
+
+    def __init__(self, removal: Removal) -> None:
+        super().__init__(f"blob {removal.digest} was removed as garbage at this very moment; send it again")
+        self.removal = removal
+
+
 class ClientGone(Unavailable):
     """The client stopped in the middle of its request."""
 
@@ -134,6 +143,8 @@ _WIRE: tuple[tuple[type[SanderlingError], WireError, int | None], ...] = (
     (Conflict, WireError.BLOB_UPLOAD_INVALID, 409),
     (Invalid, WireError.UNSUPPORTED, 400),
     (Denied, WireError.DENIED, None),
+    # 507 and not 503: clients show the status alone when it is 5xx, and this one says what is wrong.
+    (StoreFull, WireError.UNAVAILABLE, 507),
     (Unavailable, WireError.UNAVAILABLE, None),
     (SanderlingError, WireError.UNAVAILABLE, None),
 )

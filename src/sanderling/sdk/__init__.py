@@ -15,9 +15,11 @@ from sanderling.sdk.deployment import Deployment, ManifestDeployment
 from sanderling.sdk.deployment_wait import DeploymentFailed
 from sanderling.sdk.device import Device
 from sanderling.sdk.image import BuildFailed, Image, LogEvent
+from sanderling.sdk.image_copy import ImageCopy, Side, copy_image
 from sanderling.sdk.messages import Message, Messages
 from sanderling.sdk.model import Model
 from sanderling.sdk.registry import Credentials, Registry
+from sanderling.sdk.registry_auth import RegistryAccount
 from sanderling.sdk.registry_tokens import IssuedToken, RegistryLogin, RegistryToken, RegistryTokens
 from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
@@ -29,6 +31,7 @@ __all__ = [
     "DeploymentFailed",
     "Device",
     "Image",
+    "ImageCopy",
     "IssuedToken",
     "LogEvent",
     "ManifestDeployment",
@@ -37,8 +40,11 @@ __all__ = [
     "Model",
     "ModuleState",
     "Registry",
+    "RegistryAccount",
     "RegistryLogin",
     "RegistryToken",
     "RegistryTokens",
+    "Side",
     "Workspace",
+    "copy_image",
 ]

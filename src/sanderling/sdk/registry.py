@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sanderling.errors import Invalid
+from sanderling.sdk.registry_space import RegistrySpace
 from sanderling.sdk.registry_tokens import RegistryLogin, RegistryTokens
 from sanderling.sdk.wire import endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
@@ -64,6 +65,11 @@ class Registry:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.tokens = RegistryTokens(workspace)
+
+    @property
+    def space(self) -> RegistrySpace:
+        """Usage, quota, retention rules and garbage collection."""
+        return RegistrySpace(self.workspace)
 
     def repositories(self) -> Sequence[Repository]:
         """List the workspace's repositories with their tags.

@@ -46,6 +46,9 @@ class Authorizer(Protocol):
     def verify(self, token: str) -> Principal | None:
         """Return whom a bearer token speaks for."""
 
+    def anyone(self) -> Principal | None:
+        """Return whom a request without credentials speaks for; None: it must sign in."""
+
     def grant(self, principal: Principal, ttl_s: float) -> str:
         """Return a bearer token for *principal*."""
 
@@ -54,9 +57,10 @@ class RegistryCredentials:
     """The `Authorizer` over SQL.
 
     *seal* and *unseal* guard what is kept. *bearer*, when given, is asked about
-    tokens that are not the registry's own (the server's API tokens); when what it
-    returns has a proof of kind "server", *recall* is asked about the proof's name
-    later. *devices* knows the hub's devices. `tokens` are the named tokens.
+    tokens that are not the registry's own (the server's API tokens), and *sign_in*
+    about names and passwords that are not; when what they return has a proof of kind
+    "server", *recall* is asked about the proof's name later. *devices* knows the hub's
+    devices. `tokens` are the named tokens.
     """
 
     def __init__(
@@ -66,13 +70,15 @@ class RegistryCredentials:
         unseal: Callable[[bytes], bytes],
         *,
         bearer: Callable[[str], Principal | None] | None = None,
+        sign_in: Callable[[str, str], Principal | None] | None = None,
         recall: Callable[[str], Principal | None] | None = None,
         devices: Devices | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine, self._seal, self._unseal = engine, seal, unseal
-        self._bearer, self._recall, self._devices, self._clock = bearer, recall, devices, clock
+        self._bearer, self._sign_in, self._recall = bearer, sign_in, recall
+        self._devices, self._clock = devices, clock
         self._throttle = Throttle(monotonic)
         tables.metadata.create_all(engine)
         self._key = self._ensure_key("tokens")
@@ -100,6 +106,10 @@ class RegistryCredentials:
         or `token`.
         """
         return self.grant(Principal(subject, tuple(scopes)), ttl_s)
+
+    def anyone(self) -> Principal | None:
+        """See `Authorizer.anyone`: everybody must sign in."""
+        return None
 
     def grant(self, principal: Principal, ttl_s: float) -> str:
         """See `Authorizer.grant`; raise `Invalid` when it has more scopes than fit."""
@@ -140,7 +150,9 @@ class RegistryCredentials:
         found = self._admins.check(user, password)
         if found is not None:
             return self._admin_principal(*found)
-        return self._bearer(password) if self._bearer is not None and user == _TOKEN_USER else None
+        if self._bearer is not None and user == _TOKEN_USER:
+            return self._bearer(password)
+        return self._sign_in(user, password) if self._sign_in is not None else None
 
     def _check_device(self, user: str, signature: str) -> Principal | None:
         if self._devices is None:

@@ -171,6 +171,8 @@ class RegistryApp:
         elif (credentials := basic_credentials(header)) is not None:
             principal = await asyncio.to_thread(self._authorizer.authenticate, *credentials, client_of(request))
             message = WRONG_PASSWORD
+        else:
+            principal = await asyncio.to_thread(self._authorizer.anyone)
         if principal is None:
             raise NotSignedIn(message, scope=scope)
         return principal
@@ -195,7 +197,10 @@ class RegistryApp:
         if request.scope["path"] == "/v2/token":
             return f'Basic realm="{self._login_server}"'
         host = request.headers.get("host", "")
-        base = f"{request.url.scheme}://{host if _HOST.fullmatch(host) else self._login_server}"
+        # A relay that ends TLS says so; it matters to the one who asks alone.
+        is_secure = request.headers.get("x-forwarded-proto", "").strip().lower() == "https"
+        scheme = "https" if is_secure else request.url.scheme
+        base = f"{scheme}://{host if _HOST.fullmatch(host) else self._login_server}"
         challenge = f'Bearer realm="{base}/v2/token",service="{self._login_server}"'
         if error.scope:
             challenge += f',scope="{error.scope}"'

@@ -42,6 +42,8 @@ class ManifestEndpoint:
             raise ManifestNotFound(call.name, call.item)
         if not accepts(call.request, found.media_type):
             raise ManifestNotFound(call.name, call.item, f"it is {found.media_type}, which Accept leaves out")
+        if call.request.method == "HEAD":  # an index may name it next
+            await asyncio.to_thread(self._content.tell_manifest, call.name, found.digest)
         headers = {"Docker-Content-Digest": found.digest, "ETag": f'"{found.digest}"', "Vary": "Accept"}
         if is_unchanged(call.request, found.digest):
             return Response(status_code=304, headers=headers)
