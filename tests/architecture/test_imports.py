@@ -38,7 +38,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "isal",
         "uv",
     },
-    "sanderling.registry": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy", "starlette"},
+    "sanderling.registry": {
+        ERRORS,
+        "sanderling.blobs",
+        "sanderling.oci",
+        "sanderling.transfer",
+        "sqlalchemy",
+        "starlette",
+    },
     "sanderling.hub": {ERRORS, "sanderling.iot", "sanderling.mqtt", "sqlalchemy", "starlette"},
     "sanderling.edge": {
         ERRORS,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sanderling.cli import registry_login, registry_serve, registry_space, registry_token
+from sanderling.cli import registry_login, registry_serve, registry_space, registry_token, registry_upstream
 from sanderling.cli.help import example
 from sanderling.cli.output import JSON_HELP, Output, age_text, size_text
 from sanderling.errors import Invalid
@@ -17,6 +17,7 @@ app.command("serve", epilog=example(registry_serve.EXAMPLE))(registry_serve.serv
 registry_space.add_to(app)
 
 app.add_typer(registry_token.app, name="token")
+app.add_typer(registry_upstream.app, name="upstream")
 app.command("login", epilog=example(registry_login.EXAMPLE))(registry_login.login)
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]

@@ -100,6 +100,32 @@ async def test_an_expired_token_is_told_apart(
     response = await anonymous.get("/v2/", headers=bearer(document))
     assert response.status_code == 401
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
+    assert "the token expired at " in response.json()["errors"][0]["message"]
+
+
+async def test_an_expired_token_as_a_password_is_told_so_and_slows_nobody(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials, clock: Clock
+) -> None:
+    token = credentials.issue("device", [Scope.of("demo/*", "pull")], 60)
+    clock.now += 60
+    for path in ["/v2/token", "/v2/"] * 5:
+        response = await anonymous.get(path, headers=basic("device", token))
+        assert (response.status_code, code_of(response)) == (401, "UNAUTHORIZED")
+        assert response.json()["errors"][0]["message"] == "the token expired at 1970-01-12 13:47:40 UTC; get a new one"
+        assert "www-authenticate" in response.headers
+
+
+async def test_a_token_without_the_catalogue_is_told_to_ask_for_it_once(
+    anonymous: httpx.AsyncClient, client: httpx.AsyncClient, admin: dict[str, str], credentials: RegistryCredentials
+) -> None:
+    await push_image(client)
+    first = await anonymous.get("/v2/_catalog", headers=bearer(await token_of(anonymous, admin)))
+    assert first.status_code == 401
+    challenge = first.headers["www-authenticate"]
+    assert 'scope="registry:catalog:*",error="insufficient_scope"' in challenge
+    blind = basic("device", credentials.issue("device", [Scope.of("demo/digits", "push")], 60))
+    document = await token_of(anonymous, blind, "registry:catalog:*")
+    assert (await anonymous.get("/v2/_catalog", headers=bearer(document))).json() == {"repositories": []}
 
 
 async def test_a_wrong_password_gives_no_token(anonymous: httpx.AsyncClient, admin: dict[str, str]) -> None:

@@ -29,7 +29,7 @@ from sanderling.registry.access.named_tokens import NamedToken, NamedTokens
 from sanderling.registry.access.rights import Principal, Proof, Scope
 from sanderling.registry.access.secrets import hash_password, mark_of
 from sanderling.registry.access.throttle import Throttle
-from sanderling.registry.access.tokens import PREFIX, make_token, read_token
+from sanderling.registry.access.tokens import PREFIX, TokenExpired, make_token, read_token
 
 _TOKEN_USER = "token"
 _DEVICE_SIGNATURE = "SharedAccessSignature "
@@ -41,10 +41,10 @@ class Authorizer(Protocol):
     """What the protocol endpoint asks about callers. May block: it is called in a thread."""
 
     def authenticate(self, user: str, password: str, client: str = "") -> Principal | None:
-        """Return who has this name and password; raise `Slowed`."""
+        """Return who has this name and password; raise `Slowed`, `TokenExpired`."""
 
     def verify(self, token: str) -> Principal | None:
-        """Return whom a bearer token speaks for."""
+        """Return whom a bearer token speaks for; raise `TokenExpired`."""
 
     def anyone(self) -> Principal | None:
         """Return whom a request without credentials speaks for; None: it must sign in."""
@@ -118,7 +118,8 @@ class RegistryCredentials:
     def authenticate(self, user: str, password: str, client: str = "") -> Principal | None:
         """Return who *user* is, or None; raise `Slowed` for a wrong password after too many.
 
-        *client* is the address that the request came from.
+        *client* is the address that the request came from. A token that expired
+        is no wrong password: it is not counted, and raises `TokenExpired`.
         """
         principal = None
         if len(password) <= _MAX_PASSWORD and len(user) <= _MAX_USER:
@@ -130,7 +131,7 @@ class RegistryCredentials:
         return principal
 
     def verify(self, token: str) -> Principal | None:
-        """Return whom *token* speaks for, or None."""
+        """Return whom *token* speaks for, or None; raise `TokenExpired`."""
         if not token.startswith(PREFIX):
             return self._bearer(token) if self._bearer is not None else None
         principal = read_token(self._key, token, self._clock())
@@ -169,7 +170,11 @@ class RegistryCredentials:
         token = self.tokens.find(workspace, name) if user.isascii() and user.isprintable() else None
         presented = hash_password(self._password_key, password)
         fits = hmac.compare_digest(presented, token.hash if token is not None else self._no_hash)
-        if token is None or not fits or not self._is_good(token):
+        if token is None or not fits or not token.is_enabled:
+            return None
+        if token.expires_at is not None and token.expires_at <= self._clock():
+            raise TokenExpired(token.expires_at)
+        if not self._is_good(token):
             return None
         self.tokens.note_use(token)
         return self._token_principal(token)
