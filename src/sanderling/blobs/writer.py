@@ -1,14 +1,17 @@
 """Files that appear whole or not at all: temporary file, fsync, rename, fsync of the folder."""
 
 import errno
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from sanderling.blobs.port import StoreFull
 from sanderling.durable import sync_folder
 from sanderling.errors import Unavailable
 from sanderling.oci import Digest, DigestMismatch, Hasher
@@ -18,13 +21,13 @@ _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used
 
 @contextmanager
 def medium_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk into `Unavailable`."""
+    """Turn errors of the disk into `Unavailable`, and a full disk into `StoreFull`."""
     try:
         yield
     except OSError as e:
-        raise Unavailable(
-            f"blobs in {folder.name!r}: {_FULL.get(e.errno or 0, e.strerror or 'input/output error')}"
-        ) from e
+        if e.errno in _FULL:
+            raise StoreFull(f"blobs in {folder.name!r}: {_FULL[e.errno]}; free some room and try again") from e
+        raise Unavailable(f"blobs in {folder.name!r}: {e.strerror or 'input/output error'}") from e
 
 
 def ensure_folder(folder: Path) -> None:
@@ -35,18 +38,52 @@ def ensure_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
-def publish(source: Path, target: Path) -> None:
-    """Give the synced file *source* the name *target*, durably; replace what is there."""
+def publish(source: Path, target: Path, now: float) -> None:
+    """Give the synced file *source* the name *target*, durably; replace what is there.
+
+    The time of the file becomes *now*: `unpublish_older` goes by it. Many may
+    publish in a folder at once, but not while one removes.
+    """
     ensure_folder(target.parent)
-    source.replace(target)
+    with _locked(target.parent, fcntl.LOCK_SH):
+        os.utime(source, (now, now))
+        source.replace(target)
     sync_folder(target.parent)
+
+
+def unpublish_older(target: Path, before: float) -> bool:
+    """Remove *target* when it was published before *before*; say whether it went.
+
+    The look and the removal are one step: nobody, in no process, publishes in the folder meanwhile.
+    """
+    try:
+        with _locked(target.parent, fcntl.LOCK_EX):
+            if target.stat().st_mtime >= before:
+                return False
+            target.unlink()
+    except FileNotFoundError:
+        return False
+    sync_folder(target.parent)
+    return True
+
+
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
 
 
 class BlobWriter:
     """Writes one blob; leaving the context without `commit` leaves nothing."""
 
-    def __init__(self, folder: Path, path_of: Callable[[Digest], Path], algorithm: str) -> None:
-        self._folder, self._path_of = folder, path_of
+    def __init__(
+        self, folder: Path, path_of: Callable[[Digest], Path], algorithm: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder, self._path_of, self._clock = folder, path_of, clock
         self._hasher = Hasher(algorithm)
         self._file: BinaryIO | None = None
         self._temporary: Path | None = None
@@ -97,6 +134,6 @@ class BlobWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            publish(self._temporary, self._path_of(digest))
+            publish(self._temporary, self._path_of(digest), self._clock())
         self._file = self._temporary = None
         return digest

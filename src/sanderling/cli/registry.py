@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sanderling.cli import registry_login, registry_token
+from sanderling.cli import registry_login, registry_serve, registry_space, registry_token, registry_upstream
 from sanderling.cli.help import example
 from sanderling.cli.output import JSON_HELP, Output, age_text, size_text
 from sanderling.errors import Invalid
@@ -13,8 +13,11 @@ from sanderling.sdk.registry import Credentials
 from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Look into the registry and manage who may pull.", no_args_is_help=True)
+app.command("serve", epilog=example(registry_serve.EXAMPLE))(registry_serve.serve)
+registry_space.add_to(app)
 
 app.add_typer(registry_token.app, name="token")
+app.add_typer(registry_upstream.app, name="upstream")
 app.command("login", epilog=example(registry_login.EXAMPLE))(registry_login.login)
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]

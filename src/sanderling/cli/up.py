@@ -9,9 +9,10 @@ import typer
 
 from sanderling.cli.extras import needs_extra
 from sanderling.cli.output import JSON_HELP, Output
+from sanderling.cli.store_options import Blobs, BlobsEndpoint, BlobsPlainHttp, BlobsRegion
 
 if TYPE_CHECKING:
-    from sanderling.server import ServerInfo
+    from sanderling.server.run import ServerInfo
 
 EXAMPLE = "sanderling up --data ./sanderling-data --port 8443 --mqtt-port 8883"
 
@@ -31,12 +32,17 @@ def up(
     public_mqtt_port: Annotated[
         int | None, typer.Option(help="The MQTT port that devices are told.", min=1, max=65535)
     ] = None,
+    blobs: Blobs = None,
+    blobs_endpoint: BlobsEndpoint = None,
+    blobs_region: BlobsRegion = None,
+    blobs_plain_http: BlobsPlainHttp = False,
     json_: Annotated[bool, typer.Option("--json", help=f"{JSON_HELP} It is printed once the server answers.")] = False,
 ) -> None:
     """Start the server and run it until Ctrl-C."""
     out = Output(json_)
     with needs_extra("server"):
-        from sanderling.server import ServerSettings, run
+        from sanderling.server.run import run
+        from sanderling.server.settings import ServerSettings
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = ServerSettings(
@@ -47,6 +53,10 @@ def up(
         host_names=tuple(host_name or ()),
         public_url=public_url,
         public_mqtt_port=public_mqtt_port,
+        blobs=blobs,
+        blobs_endpoint=blobs_endpoint,
+        blobs_region=blobs_region,
+        blobs_plain_http=blobs_plain_http,
     )
     out.step(f"Starting the server in {data}")
     run(settings, lambda info: _show(out, info))

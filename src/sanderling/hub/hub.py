@@ -16,6 +16,7 @@ from sanderling.hub.deployments import Deployments
 from sanderling.hub.device_pulls import DevicePulls
 from sanderling.hub.events import RETENTION_S, EventStream
 from sanderling.hub.identities import Identities
+from sanderling.hub.images import find_images
 from sanderling.hub.mqtt_endpoint import MqttEndpoint, MqttServer
 from sanderling.hub.parts import Parts
 from sanderling.hub.rest_edge import Guard
@@ -48,6 +49,7 @@ class Hub:
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         tables.metadata.create_all(engine)
+        self._engine = engine
         self.identities = Identities(engine, random_bytes, clock)
         self.twins = Twins(engine, twin_limits or TwinLimits(), clock)
         self.events = EventStream(engine, clock, retention_s=event_retention_s)
@@ -89,6 +91,10 @@ class Hub:
         """Return the connection string of a device or module, secret included. Raises NotFound. Blocks."""
         identity = self.identities.get(device_id, module_id)
         return ConnectionString(host_name, device_id, module_id, identity.primary_key).format()
+
+    def images(self) -> set[str]:
+        """Return the images that any device runs or is to run: references, and digests alone. Blocks."""
+        return find_images(self._engine)
 
     def close(self) -> None:
         """Store the messages that wait, and stop. Blocks."""

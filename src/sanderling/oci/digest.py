@@ -79,7 +79,7 @@ class Hasher:
         self.size = 0
         self._hash = hashlib.new(algorithm, usedforsecurity=True)
 
-    def update(self, piece: bytes) -> None:
+    def update(self, piece: bytes | memoryview) -> None:
         """Take the next piece."""
         self._hash.update(piece)
         self.size += len(piece)

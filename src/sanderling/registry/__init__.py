@@ -3,6 +3,8 @@
     protocol    the distribution protocol over HTTP: routes, endpoints, refusals
     access      admin users, named tokens, devices, short-lived tokens, rights, throttle
     content     what repositories hold: writes, listings
+    upstream    other registries, pulled through and kept
+    space       garbage collection, retention rules, quotas
 
 Everything durable is in SQL and in the blob store. Source: distribution-spec 1.1.
 """
@@ -16,12 +18,22 @@ from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.content.listings import ImageInfo, TagInfo
 from sanderling.registry.errors import ManifestNotFound, RepositoryNotFound
 from sanderling.registry.registry import Registry
+from sanderling.registry.space.quota import QuotaExceeded, RepositoryUsage, Usage
+from sanderling.registry.space.report import Gone, Report
+from sanderling.registry.space.rules import Rule
+from sanderling.registry.space.space import CollectionRuns
+from sanderling.registry.upstream.configured import parse_upstream, read_upstreams
+from sanderling.registry.upstream.rules import Upstream
+from sanderling.registry.upstream.stored import FixedUpstreams, StoredUpstreams, UpstreamNotFound
 
 __all__ = [
     "AdminUser",
     "Authorizer",
+    "CollectionRuns",
     "DeviceStanding",
     "Devices",
+    "FixedUpstreams",
+    "Gone",
     "ImageInfo",
     "IssuedToken",
     "ManifestNotFound",
@@ -29,10 +41,20 @@ __all__ = [
     "NamedTokens",
     "Principal",
     "Proof",
+    "QuotaExceeded",
     "Registry",
     "RegistryCredentials",
+    "Report",
     "RepositoryNotFound",
+    "RepositoryUsage",
+    "Rule",
     "Scope",
     "Slowed",
+    "StoredUpstreams",
     "TagInfo",
+    "Upstream",
+    "UpstreamNotFound",
+    "Usage",
+    "parse_upstream",
+    "read_upstreams",
 ]

@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sanderling.errors import Invalid
+from sanderling.sdk.registry_space import RegistrySpace
 from sanderling.sdk.registry_tokens import RegistryLogin, RegistryTokens
+from sanderling.sdk.registry_upstreams import RegistryUpstreams
 from sanderling.sdk.wire import endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
@@ -59,11 +61,18 @@ class Registry:
 
     Attributes:
         tokens: Its named tokens.
+        upstreams: The registries that it pulls through; the owner's.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.tokens = RegistryTokens(workspace)
+        self.upstreams = RegistryUpstreams(workspace)
+
+    @property
+    def space(self) -> RegistrySpace:
+        """Usage, quota, retention rules and garbage collection."""
+        return RegistrySpace(self.workspace)
 
     def repositories(self) -> Sequence[Repository]:
         """List the workspace's repositories with their tags.

@@ -1,9 +1,7 @@
 """The composition root: settings, TLS, database, access control and the public API over the joined stages.
 
-`run(settings, ready)` is what `sanderling up` calls.
+    run.run(settings, ready)                      the whole server: `sanderling up`
+    registry_alone.run_registry(settings, ready)  the registry and nothing else: `sanderling registry serve`
+
+Nothing is imported here: the one must not wait for what the other needs.
 """
-
-from sanderling.server.run import ServerInfo, run
-from sanderling.server.settings import ServerSettings
-
-__all__ = ["ServerInfo", "ServerSettings", "run"]

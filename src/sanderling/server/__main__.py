@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from sanderling.errors import Invalid, SanderlingError
-from sanderling.server import ServerInfo, ServerSettings, run
-from sanderling.server.settings import DEFAULT_MQTT_PORT, DEFAULT_PORT
+from sanderling.server.run import ServerInfo, run
+from sanderling.server.settings import DEFAULT_MQTT_PORT, DEFAULT_PORT, ServerSettings
 
 
 def main() -> int:
@@ -20,6 +20,10 @@ def main() -> int:
     parser.add_argument("--host-name", action="append", default=[])
     parser.add_argument("--public-url")
     parser.add_argument("--public-mqtt-port", type=int)
+    parser.add_argument("--blobs")
+    parser.add_argument("--blobs-endpoint")
+    parser.add_argument("--blobs-region")
+    parser.add_argument("--blobs-plain-http", action="store_true")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -31,6 +35,10 @@ def main() -> int:
             host_names=tuple(given.host_name),
             public_url=given.public_url,
             public_mqtt_port=given.public_mqtt_port,
+            blobs=given.blobs,
+            blobs_endpoint=given.blobs_endpoint,
+            blobs_region=given.blobs_region,
+            blobs_plain_http=given.blobs_plain_http,
         )
         run(settings, _print_ready)
     except SanderlingError as e:

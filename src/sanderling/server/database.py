@@ -21,17 +21,20 @@ from sanderling.errors import Conflict, Invalid
 BUSY_TIMEOUT_S = 15
 CONNECTIONS = 16
 
-OURS = {"lock", "sanderling.db"}
+LOCK = "lock"
+DATABASE = "sanderling.db"
+REGISTRY_DATABASE = "registry.db"  # of a registry alone
 OF_A_MEDIUM = {"lost+found"}
 
 
 class DataFolderInUse(Conflict):
     """Another server holds the data folder."""
 
-    def __init__(self, folder: Path, pid: int | None) -> None:
+    def __init__(self, folder: Path, pid: int | None, option: str = "--data") -> None:
         who = f"process {pid}" if pid is not None else "another process"
         super().__init__(
-            f"the data folder {folder} is in use by {who}: stop that server first, or choose another folder with --data"
+            f"the data folder {folder} is in use by {who}: "
+            f"stop that server first, or choose another folder with {option}"
         )
         self.folder, self.pid = folder, pid
 
@@ -76,19 +79,26 @@ def _on_connect(raw: Any, _record: object) -> None:
 
 def _on_begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("sanderling_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # Past SQLAlchemy, whose own way takes longer than most of our reads.
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN").close()
 
 
 class DataFolder:
-    """A data folder that is held by this process until `release` (or its death)."""
+    """A data folder that is held by this process until `release` (or its death).
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    *database* tells one kind of server from another; *option* is named in messages.
+    """
+
+    def __init__(self, folder: Path, database: str = DATABASE, option: str = "--data") -> None:
+        self.folder, self.option = folder, option
+        self._database = database
         self._descriptor: int | None = None
 
     @property
     def lock_file(self) -> Path:
-        return self.folder / "lock"
+        return self.folder / LOCK
 
     def acquire(self) -> None:
         """Make the folder when it is missing and hold it; DataFolderInUse when another server does.
@@ -99,8 +109,9 @@ class DataFolder:
             return
         if self.folder.is_dir():
             found = {path.name for path in self.folder.iterdir()} - OF_A_MEDIUM
-            if found and not found & OURS:
-                raise Invalid(f"the folder {self.folder} holds other things: choose a new one with --data")
+            others = {DATABASE, REGISTRY_DATABASE} - {self._database}
+            if found and (found & others or not found & {LOCK, self._database}):
+                raise Invalid(f"the folder {self.folder} holds other things: choose a new one with {self.option}")
         ensure_private_folder(self.folder)
         descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -108,7 +119,8 @@ class DataFolder:
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).strip()
             os.close(descriptor)
-            raise DataFolderInUse(self.folder, int(holder) if holder.isdigit() else None) from None
+            pid = int(holder) if holder.isdigit() else None
+            raise DataFolderInUse(self.folder, pid, self.option) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor

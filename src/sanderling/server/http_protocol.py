@@ -11,6 +11,7 @@ Nobody can fill our memory, or hold a connection, by what it does not send or re
 import asyncio
 from typing import Any, cast
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -26,6 +27,9 @@ class BoundedHttp(HttpToolsProtocol):
     is_in_head = True
     head_timer: asyncio.TimerHandle | None = None
     no_content_bytes = 0
+    # Of the body, when its length is known. What goes past the parser is counted here, and skipped.
+    content_bytes_left: int | None = None
+    is_past_parser = False
     heard_at = 0.0
     body_timer: asyncio.TimerHandle | None = None
     answer_timer: asyncio.TimerHandle | None = None
@@ -53,6 +57,10 @@ class BoundedHttp(HttpToolsProtocol):
                 return
             self.no_content_bytes += len(data)
             self.heard_at = asyncio.get_running_loop().time()
+        if self.is_past_parser:
+            data = self._skip(data)
+            if not data:
+                return
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
@@ -60,10 +68,13 @@ class BoundedHttp(HttpToolsProtocol):
         self.is_in_head, self.head_bytes, self.no_content_bytes = False, 0, 0
         self.heard_at = asyncio.get_running_loop().time()
         self._expect_body(BODY_TIMEOUT_S)
+        self.content_bytes_left = _content_length(self.headers)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self.no_content_bytes = 0
+        if self.content_bytes_left is not None:
+            self.content_bytes_left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -71,6 +82,24 @@ class BoundedHttp(HttpToolsProtocol):
         if self.body_timer is not None:
             self.body_timer.cancel()
         super().on_message_complete()
+
+    def restart_parser(self) -> None:
+        """Parse the next request anew, for the parser has not seen all of this one's body; what is left is skipped."""
+        self.parser = HttpRequestParser(self)
+        # As uvicorn sets it: what follows the last request of a connection is ignored.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.is_past_parser = True
+        self._skip(b"")
+
+    def _skip(self, data: bytes) -> bytes:
+        left = self.content_bytes_left or 0
+        skipped = min(left, len(data))
+        self.no_content_bytes = 0
+        self.content_bytes_left = left - skipped
+        if skipped == left:
+            self.is_past_parser = False
+            self.on_message_complete()
+        return data[skipped:]
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -111,3 +140,11 @@ class BoundedHttp(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self.head_timer = self.body_timer = self.answer_timer = None
+
+
+def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """Return the length of the body, as the parser, which has checked them, reads the headers."""
+    names = [name for name, _ in headers]
+    if b"transfer-encoding" in names or b"content-length" not in names:
+        return None
+    return int(next(value for name, value in headers if name == b"content-length"))

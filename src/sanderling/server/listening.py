@@ -34,10 +34,20 @@ def listen(host: str | None, port: int, option: str) -> Iterator[list[socket.soc
 
 def _open(host: str | None, port: int, option: str) -> list[socket.socket]:
     opened: list[socket.socket] = []
+    missing: OSError | None = None
     try:
         for family, address in _addresses(host):
-            opened.append(_open_one(family, address, port))
-            port = opened[0].getsockname()[1]
+            try:
+                opened.append(_open_one(family, address, port))
+            except OSError as e:
+                # A name may stand for an address that this machine does not have, such as ::1 for localhost.
+                if e.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = e
+            else:
+                port = opened[0].getsockname()[1]
+        if not opened and missing is not None:
+            raise missing
     except OSError as e:
         for one in opened:
             one.close()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.image import ImageBuilds, PushTarget
 from sanderling.oci import Digest, Platform
-from sanderling.registry import Registry, RegistryCredentials, Scope
+from sanderling.registry import Registry, RegistryCredentials, Scope, StoredUpstreams
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
+from sanderling.server.collections import Collections
 from sanderling.server.images import ImageCheck
 from sanderling.server.registry_access import ApiTokens, HubDevices
 from sanderling.server.seal import Seal
@@ -42,8 +43,10 @@ class Parts:
     workspaces: Workspaces
     credentials: RegistryCredentials
     registry: Registry
+    upstreams: StoredUpstreams
     builds: ImageBuilds
     hub: Hub
+    collections: Collections
     platform: str
     started_at: datetime
     # Set when the server is told to stop: whoever waits for news (long polls) answers at once.
@@ -65,6 +68,8 @@ class Parts:
 def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     """Make every stage over *engine* and the data folder, and join them. Blocks: it reads the disk."""
     data = settings.data
+    # First, for it may not be to be had.
+    registry_blobs = open_store(settings.registry_place, temporary=data / "temporary")
     access = Access(engine, utc_now)
     access.ensure_owner_token(data / "secrets" / "owner-token")
     seal = Seal(data / "secrets" / "seal.key")
@@ -76,7 +81,15 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     credentials = RegistryCredentials(
         engine, seal.seal, seal.unseal, bearer=api_tokens.find, recall=api_tokens.recall, devices=devices
     )
-    registry = Registry(engine, FileBlobs(data / "blobs" / "registry"), credentials, settings.login_server)
+    upstreams = StoredUpstreams(engine, seal.seal, seal.unseal)
+    registry = Registry(
+        engine,
+        registry_blobs,
+        credentials,
+        settings.login_server,
+        in_use=lambda: hub.images(),  # the hub is made below, and asks the registry too
+        upstreams=upstreams,
+    )
     builds = _make_builds(settings, tls, engine, credentials)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
     hub = Hub(
@@ -96,8 +109,10 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         workspaces=workspaces,
         credentials=credentials,
         registry=registry,
+        upstreams=upstreams,
         builds=builds,
         hub=hub,
+        collections=Collections(registry.collect_garbage),
         platform=str(Platform.parse(f"linux/{platform.machine()}")),
         started_at=utc_now(),
     )

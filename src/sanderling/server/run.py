@@ -9,17 +9,12 @@ Whatever is not to be had (folder, port) is known before anything is written.
 import asyncio
 import logging
 import os
-import resource
-import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import uvicorn
 import uvloop
 from sqlalchemy.exc import DatabaseError
 
@@ -28,19 +23,22 @@ from sanderling.errors import Invalid, SanderlingError
 from sanderling.sdk.settings import ServerRecord, forget_server, record_server
 from sanderling.server.app import create_app
 from sanderling.server.database import DataFolder, open_database
-from sanderling.server.http_protocol import BoundedHttp
-from sanderling.server.listening import PortInUse, listen
+from sanderling.server.housekeeping import keep_house
+from sanderling.server.http_server import (
+    HttpServer,
+    allow_many_connections,
+    hold,
+    make_http_server,
+    port_of,
+    stop_on_signals,
+    use_own_threads,
+)
+from sanderling.server.listening import PortInUse
 from sanderling.server.parts import Parts, join
 from sanderling.server.settings import ServerSettings
 from sanderling.server.tls import ensure_tls, utc_now
 
 log = logging.getLogger(__name__)
-
-GRACE_S = 1
-MAX_CONNECTIONS = 8_000
-MAX_FILES = 65_536
-THREADS = 32
-STALE_UPLOAD_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +60,18 @@ def run(settings: ServerSettings, ready: Callable[[ServerInfo], None] | None = N
     nothing was changed then.
     """
     settings = replace(settings, data=settings.data.absolute())
-    _allow_many_connections()
-    folder = DataFolder(settings.data)
+    allow_many_connections()
     with ExitStack() as stack:
-        stack.callback(folder.release)
-        # Of two reasons not to start, the folder in use is the one that helps more.
-        if folder.lock_file.exists():
-            _acquire(folder)
-        https = stack.enter_context(listen(settings.host, settings.port, "--port"))
-        mqtt = stack.enter_context(listen(settings.host, settings.mqtt_port, "--mqtt-port"))
-        _acquire(folder)
-        parts = _prepare(settings.with_ports(_port(https), _port(mqtt)))
+        https, mqtt = hold(
+            stack,
+            DataFolder(settings.data),
+            (settings.host, settings.port, "--port"),
+            (settings.host, settings.mqtt_port, "--mqtt-port"),
+        )
+        parts = _prepare(settings.with_ports(port_of(https), port_of(mqtt)))
         stack.callback(parts.close)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(parts, https, mqtt, ready))
-
-
-def _allow_many_connections() -> None:
-    """Raise the soft limit of open files: its usual 1024 would end at a thousand devices."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _acquire(folder: DataFolder) -> None:
-    try:
-        folder.acquire()
-    except OSError as e:
-        raise Invalid(
-            f"the data folder {folder.folder} cannot be used ({e.strerror}): choose another with --data"
-        ) from e
-
-
-def _port(sockets: list[socket.socket]) -> int:
-    return int(sockets[0].getsockname()[1])
 
 
 def _prepare(settings: ServerSettings) -> Parts:
@@ -114,59 +90,25 @@ def _prepare(settings: ServerSettings) -> Parts:
         raise
 
 
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the signals are for the whole server, and are taken in `_serve`."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Say whether a line of the HTTP server's log is worth writing: that our own stop cut requests off is not."""
-    is_cut_off = record.exc_info is not None and record.exc_info[0] is asyncio.CancelledError
-    return not is_cut_off and not str(record.msg).startswith("Cancel %s running task")
-
-
 async def _serve(
     parts: Parts, https: list[socket.socket], mqtt: list[socket.socket], ready: Callable[[ServerInfo], None] | None
 ) -> None:
-    config = uvicorn.Config(
-        create_app(parts),
-        loop="none",
-        http=BoundedHttp,
-        limit_concurrency=MAX_CONNECTIONS,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,  # request lines may hold what is private
-        server_header=False,
-        proxy_headers=False,
-        ssl_context_factory=lambda _config, _default: parts.tls.server_context(),
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    server = _HttpServer(config)
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
-
-    def stop() -> None:
-        server.force_exit = server.should_exit
-        server.should_exit = True
-        parts.stopping.set()
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "server"))
+    server = make_http_server(create_app(parts), parts.tls.server_context())
+    stop_on_signals(server, parts.stopping)
+    use_own_threads()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_mqtt(parts, mqtt))
         parts.builds.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(_announce(parts, server, stack, ready))
             group.create_task(_end_builds(parts))
-            group.create_task(_keep_house(parts))
+            group.create_task(
+                keep_house(parts.registry, parts.collections, parts.stopping, parts.settings.collect_every_s)
+            )
+            group.create_task(parts.collections.run(parts.stopping))
             await server.serve(https)
             parts.stopping.set()
+            await parts.registry.close()
 
 
 @asynccontextmanager
@@ -190,25 +132,11 @@ async def _end_builds(parts: Parts) -> None:
     await asyncio.to_thread(parts.builds.close)
 
 
-async def _keep_house(parts: Parts) -> None:
-    """End uploads to the registry that nobody goes on with, every hour."""
-    while not parts.stopping.is_set():
-        try:
-            await parts.registry.end_stale_uploads(STALE_UPLOAD_S)
-        except Exception:  # one failure must not end the server
-            log.exception("stale uploads could not be ended; tried again in an hour")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(3600):
-                await parts.stopping.wait()
-
-
 async def _announce(
-    parts: Parts, server: _HttpServer, stack: AsyncExitStack, ready: Callable[[ServerInfo], None] | None
+    parts: Parts, server: HttpServer, stack: AsyncExitStack, ready: Callable[[ServerInfo], None] | None
 ) -> None:
-    while not server.started:
-        if server.should_exit:
-            return
-        await asyncio.sleep(0.01)
+    if not await server.is_up():
+        return
     settings = parts.settings
     stack.enter_context(_recorded(parts))
     if ready is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sanderling.blobs import StorePlace
 from sanderling.errors import Invalid
 
 DEFAULT_PORT = 8443
@@ -33,6 +34,9 @@ class ServerSettings:
     build_workers: how many images are built at once.
     debian_mirror, debian_security_mirror: where base images come from; None takes the host's own sources.
     max_blob_bytes: the largest single file of a model, or layer of an image.
+    collect_every_s: how often the registry's retention rules and garbage collection run by themselves.
+    blobs: where the registry keeps layers: a folder or `s3://bucket/prefix`; None is the data folder. For a bucket,
+        blobs_endpoint, blobs_region and blobs_plain_http are those of `sanderling.blobs.StorePlace`.
     """
 
     data: Path
@@ -46,6 +50,11 @@ class ServerSettings:
     max_blob_bytes: int = 64 * 1024**3
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
+    collect_every_s: float = 24 * 3600.0
+    blobs: str | None = None
+    blobs_endpoint: str | None = None
+    blobs_region: str | None = None
+    blobs_plain_http: bool = False
 
     def __post_init__(self) -> None:
         for what, port in (
@@ -98,6 +107,12 @@ class ServerSettings:
     def told_mqtt_port(self) -> int:
         """The MQTT port that devices are told."""
         return self.mqtt_port if self.public_mqtt_port is None else self.public_mqtt_port
+
+    @property
+    def registry_place(self) -> StorePlace:
+        """Where the registry keeps layers."""
+        location = self.blobs or str(self.data / "blobs" / "registry")
+        return StorePlace(location, self.blobs_endpoint, self.blobs_region, self.blobs_plain_http)
 
     def certificate_names(self) -> tuple[str, ...]:
         """Return every name and address the server's certificate is for, sorted."""

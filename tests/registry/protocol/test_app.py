@@ -27,7 +27,8 @@ async def test_who_is_not_signed_in_is_told_where_tokens_are(anonymous: httpx.As
     ("method", "path", "scope"),
     [
         ("GET", "manifests/1", "repository:demo/digits:pull"),
-        ("HEAD", f"blobs/{D}", "repository:demo/digits:pull"),
+        ("HEAD", f"blobs/{D}", "repository:demo/digits:pull,push,delete"),
+        ("HEAD", "manifests/1", "repository:demo/digits:pull,push,delete"),
         ("GET", "tags/list", "repository:demo/digits:pull"),
         ("POST", "blobs/uploads/", "repository:demo/digits:pull,push"),
         ("PUT", "manifests/1", "repository:demo/digits:pull,push"),

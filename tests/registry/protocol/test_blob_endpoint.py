@@ -4,10 +4,10 @@ import httpx
 import pytest
 from tests.registry.world import code_of, push_blob
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import BlobStore
 from sanderling.oci import Digest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("world", ["files", "s3"], indirect=True)]
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = Digest.of(CONTENT)
@@ -86,8 +86,8 @@ async def test_a_deleted_blob_is_gone_from_its_repository_alone(client: httpx.As
     assert (await client.get(BLOB.replace("digits", "other"))).content == CONTENT
 
 
-async def test_a_blob_whose_bytes_are_lost_is_not_found(client: httpx.AsyncClient, blobs: FileBlobs) -> None:
-    blobs.delete(DIGEST)
+async def test_a_blob_whose_bytes_are_lost_is_not_found(client: httpx.AsyncClient, blobs: BlobStore) -> None:
+    await blobs.remove(DIGEST)
     assert (await client.get(BLOB)).status_code == 404
 
 

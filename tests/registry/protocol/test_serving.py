@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
+from tests.contracts.worlds import World
 from tests.registry.serving import served
 from tests.registry.world import basic
 
@@ -42,23 +44,24 @@ def until(is_done: "threading.Event | object", *, timeout_s: float = 10) -> None
         time.sleep(0.02)
 
 
-def test_a_push_that_is_cut_leaves_nothing_and_the_next_succeeds(tmp_path: Path) -> None:
-    with served(tmp_path) as (address, credentials), sign_in(address, credentials) as client:
+@pytest.mark.parametrize("world", ["files", "s3"], indirect=True)
+def test_a_push_that_is_cut_leaves_nothing_and_the_next_succeeds(tmp_path: Path, world: World) -> None:
+    with served(tmp_path, world.open()) as (address, credentials), sign_in(address, credentials) as client:
         send_half(address, client, "POST", f"{UPLOADS}?digest={DIGEST}")
-        until(lambda: not list((tmp_path / "blobs" / "uploads").glob("*")))
+        until(lambda: not world.contents())
         assert client.get(BLOB).status_code == 404
-        assert list(FileBlobs(tmp_path / "blobs").digests()) == []
         assert client.post(UPLOADS, params={"digest": DIGEST}, content=CONTENT).status_code == 201
         assert client.get(BLOB).content == CONTENT
 
 
-def test_a_chunk_that_is_cut_goes_on_where_it_ended_after_a_restart(tmp_path: Path) -> None:
-    with served(tmp_path) as (address, credentials), sign_in(address, credentials) as client:
+@pytest.mark.parametrize("world", ["files", "s3"], indirect=True)
+def test_a_chunk_that_is_cut_goes_on_where_it_ended_after_a_restart(tmp_path: Path, world: World) -> None:
+    with served(tmp_path, world.open()) as (address, credentials), sign_in(address, credentials) as client:
         location = client.post(UPLOADS).headers["location"]
         send_half(address, client, "PATCH", location)
         until(lambda: client.get(location).headers["range"] == f"0-{len(CONTENT) // 2 - 1}")
         assert client.get(BLOB).status_code == 404
-    with served(tmp_path) as (address, credentials), sign_in(address, credentials) as client:
+    with served(tmp_path, world.open()) as (address, credentials), sign_in(address, credentials) as client:
         start = int(client.get(location).headers["range"].split("-")[1]) + 1
         assert start == len(CONTENT) // 2
         content_range = {"Content-Range": f"{start}-{len(CONTENT) - 1}"}
@@ -67,8 +70,9 @@ def test_a_chunk_that_is_cut_goes_on_where_it_ended_after_a_restart(tmp_path: Pa
         assert client.get(BLOB).content == CONTENT
 
 
-def test_one_blob_pushed_many_times_at_once_succeeds_each_time(tmp_path: Path) -> None:
-    with served(tmp_path) as (address, credentials), sign_in(address, credentials) as client:
+@pytest.mark.parametrize("world", ["files", "s3"], indirect=True)
+def test_one_blob_pushed_many_times_at_once_succeeds_each_time(tmp_path: Path, world: World) -> None:
+    with served(tmp_path, world.open()) as (address, credentials), sign_in(address, credentials) as client:
 
         def push(number: int) -> int:
             uploads = f"/v2/demo/digits{number % 2}/blobs/uploads/"
@@ -82,7 +86,7 @@ def test_one_blob_pushed_many_times_at_once_succeeds_each_time(tmp_path: Path) -
             assert list(pool.map(push, range(12))) == [201] * 12
         for number in range(2):
             assert client.get(f"/v2/demo/digits{number}/blobs/{DIGEST}").content == CONTENT
-        assert len(list(FileBlobs(tmp_path / "blobs").digests())) == 1
+        assert len(world.contents()) == 1
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_pull_holds_nothing(tmp_path: Path) -> None:

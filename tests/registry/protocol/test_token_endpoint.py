@@ -100,6 +100,32 @@ async def test_an_expired_token_is_told_apart(
     response = await anonymous.get("/v2/", headers=bearer(document))
     assert response.status_code == 401
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
+    assert "the token expired at " in response.json()["errors"][0]["message"]
+
+
+async def test_an_expired_token_as_a_password_is_told_so_and_slows_nobody(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials, clock: Clock
+) -> None:
+    token = credentials.issue("device", [Scope.of("demo/*", "pull")], 60)
+    clock.now += 60
+    for path in ["/v2/token", "/v2/"] * 5:
+        response = await anonymous.get(path, headers=basic("device", token))
+        assert (response.status_code, code_of(response)) == (401, "UNAUTHORIZED")
+        assert response.json()["errors"][0]["message"] == "the token expired at 1970-01-12 13:47:40 UTC; get a new one"
+        assert "www-authenticate" in response.headers
+
+
+async def test_a_token_without_the_catalogue_is_told_to_ask_for_it_once(
+    anonymous: httpx.AsyncClient, client: httpx.AsyncClient, admin: dict[str, str], credentials: RegistryCredentials
+) -> None:
+    await push_image(client)
+    first = await anonymous.get("/v2/_catalog", headers=bearer(await token_of(anonymous, admin)))
+    assert first.status_code == 401
+    challenge = first.headers["www-authenticate"]
+    assert 'scope="registry:catalog:*",error="insufficient_scope"' in challenge
+    blind = basic("device", credentials.issue("device", [Scope.of("demo/digits", "push")], 60))
+    document = await token_of(anonymous, blind, "registry:catalog:*")
+    assert (await anonymous.get("/v2/_catalog", headers=bearer(document))).json() == {"repositories": []}
 
 
 async def test_a_wrong_password_gives_no_token(anonymous: httpx.AsyncClient, admin: dict[str, str]) -> None:
@@ -110,7 +136,63 @@ async def test_a_wrong_password_gives_no_token(anonymous: httpx.AsyncClient, adm
     form = {"grant_type": "password", "username": "demo", "password": "wrong"}
     assert (await anonymous.post("/v2/token", data=form)).status_code == 401
     answers = [(await anonymous.get("/v2/token", headers=basic("demo", "wrong"))).status_code for _ in range(4)]
-    assert 429 in answers
+    assert answers == [401, 401, 401, 429]
+    assert (await anonymous.get("/v2/token", headers=admin)).status_code == 200
+
+
+async def test_docker_login_asks_for_an_offline_token_that_ends_with_the_password(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials, admin: dict[str, str], clock: Clock
+) -> None:
+    asked = {"account": "demo", "client_id": "docker", "offline_token": "true", "service": "localhost:8443", "x": "y"}
+    document = (await anonymous.get("/v2/token", headers=admin, params=asked)).json()
+    clock.now += 30 * 86400
+    form = {
+        "grant_type": "refresh_token",
+        "service": "localhost:8443",
+        "client_id": "docker",
+        "scope": "repository:demo/digits:pull,push repository:other/digits:pull",
+        "refresh_token": document["refresh_token"],
+    }
+    renewed = (await anonymous.post("/v2/token", data=form)).json()
+    assert renewed["scope"] == "repository:demo/digits:pull,push"
+    assert "refresh_token" not in renewed
+    assert (await anonymous.get("/v2/", headers=bearer(renewed))).status_code == 200
+    credentials.regenerate("demo", "password2")
+    assert (await anonymous.post("/v2/token", data=form)).status_code == 200
+    credentials.regenerate("demo", "password")
+    assert (await anonymous.post("/v2/token", data=form)).status_code == 401
+    assert (await anonymous.get("/v2/", headers=bearer(renewed))).status_code == 401
+
+
+async def test_a_form_may_ask_for_an_offline_token_too(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials, clock: Clock
+) -> None:
+    issued = credentials.tokens.create("demo", "ci", [Scope.of("demo/*", "pull")], expires_at=clock.now + 86400)
+    form = {"grant_type": "password", "username": "demo.ci", "password": issued.password, "access_type": "offline"}
+    refresh = (await anonymous.post("/v2/token", data=form)).json()["refresh_token"]
+    again = {"grant_type": "refresh_token", "refresh_token": refresh, "scope": "repository:demo/a:pull,push"}
+    clock.now += 86400 - 60
+    document = (await anonymous.post("/v2/token", data=again)).json()
+    assert (document["scope"], int(document["expires_in"])) == ("repository:demo/a:pull", 60)
+    clock.now += 60
+    assert (await anonymous.post("/v2/token", data=again)).status_code == 401
+    assert (await anonymous.get("/v2/", headers=bearer(document))).status_code == 401
+
+
+async def test_an_issued_token_is_not_made_longer(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials
+) -> None:
+    issued = credentials.issue("build", [Scope.of("demo/*", "pull")], 60)
+    document = await token_of(anonymous, basic("build", issued), "repository:demo/a:pull")
+    assert int(document["expires_in"]) == 60
+    asked = (await anonymous.get("/v2/token", headers=basic("build", issued), params={"offline_token": "true"})).json()
+    assert "refresh_token" not in asked
+
+
+async def test_more_scopes_than_a_token_holds_are_refused(anonymous: httpx.AsyncClient, admin: dict[str, str]) -> None:
+    scopes = [f"repository:demo/{'x' * 240}{number}:pull" for number in range(50)]
+    response = await anonymous.get("/v2/token", headers=admin, params={"scope": scopes})
+    assert (response.status_code, "fewer" in response.text) == (400, True)
 
 
 @pytest.mark.parametrize("content", [b"", b"grant_type=code", b"\xff\xfe", b"&" * 200, b"grant_type=password&" * 99])

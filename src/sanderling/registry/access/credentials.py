@@ -29,7 +29,7 @@ from sanderling.registry.access.named_tokens import NamedToken, NamedTokens
 from sanderling.registry.access.rights import Principal, Proof, Scope
 from sanderling.registry.access.secrets import hash_password, mark_of
 from sanderling.registry.access.throttle import Throttle
-from sanderling.registry.access.tokens import PREFIX, make_token, read_token
+from sanderling.registry.access.tokens import PREFIX, TokenExpired, make_token, read_token
 
 _TOKEN_USER = "token"
 _DEVICE_SIGNATURE = "SharedAccessSignature "
@@ -41,10 +41,13 @@ class Authorizer(Protocol):
     """What the protocol endpoint asks about callers. May block: it is called in a thread."""
 
     def authenticate(self, user: str, password: str, client: str = "") -> Principal | None:
-        """Return who has this name and password; raise `Slowed`."""
+        """Return who has this name and password; raise `Slowed`, `TokenExpired`."""
 
     def verify(self, token: str) -> Principal | None:
-        """Return whom a bearer token speaks for."""
+        """Return whom a bearer token speaks for; raise `TokenExpired`."""
+
+    def anyone(self) -> Principal | None:
+        """Return whom a request without credentials speaks for; None: it must sign in."""
 
     def grant(self, principal: Principal, ttl_s: float) -> str:
         """Return a bearer token for *principal*."""
@@ -54,9 +57,10 @@ class RegistryCredentials:
     """The `Authorizer` over SQL.
 
     *seal* and *unseal* guard what is kept. *bearer*, when given, is asked about
-    tokens that are not the registry's own (the server's API tokens); when what it
-    returns has a proof of kind "server", *recall* is asked about the proof's name
-    later. *devices* knows the hub's devices. `tokens` are the named tokens.
+    tokens that are not the registry's own (the server's API tokens), and *sign_in*
+    about names and passwords that are not; when what they return has a proof of kind
+    "server", *recall* is asked about the proof's name later. *devices* knows the hub's
+    devices. `tokens` are the named tokens.
     """
 
     def __init__(
@@ -66,13 +70,15 @@ class RegistryCredentials:
         unseal: Callable[[bytes], bytes],
         *,
         bearer: Callable[[str], Principal | None] | None = None,
+        sign_in: Callable[[str, str], Principal | None] | None = None,
         recall: Callable[[str], Principal | None] | None = None,
         devices: Devices | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine, self._seal, self._unseal = engine, seal, unseal
-        self._bearer, self._recall, self._devices, self._clock = bearer, recall, devices, clock
+        self._bearer, self._sign_in, self._recall = bearer, sign_in, recall
+        self._devices, self._clock = devices, clock
         self._throttle = Throttle(monotonic)
         tables.metadata.create_all(engine)
         self._key = self._ensure_key("tokens")
@@ -101,6 +107,10 @@ class RegistryCredentials:
         """
         return self.grant(Principal(subject, tuple(scopes)), ttl_s)
 
+    def anyone(self) -> Principal | None:
+        """See `Authorizer.anyone`: everybody must sign in."""
+        return None
+
     def grant(self, principal: Principal, ttl_s: float) -> str:
         """See `Authorizer.grant`; raise `Invalid` when it has more scopes than fit."""
         return make_token(self._key, principal, self._clock() + ttl_s)
@@ -108,7 +118,8 @@ class RegistryCredentials:
     def authenticate(self, user: str, password: str, client: str = "") -> Principal | None:
         """Return who *user* is, or None; raise `Slowed` for a wrong password after too many.
 
-        *client* is the address that the request came from.
+        *client* is the address that the request came from. A token that expired
+        is no wrong password: it is not counted, and raises `TokenExpired`.
         """
         principal = None
         if len(password) <= _MAX_PASSWORD and len(user) <= _MAX_USER:
@@ -120,7 +131,7 @@ class RegistryCredentials:
         return principal
 
     def verify(self, token: str) -> Principal | None:
-        """Return whom *token* speaks for, or None."""
+        """Return whom *token* speaks for, or None; raise `TokenExpired`."""
         if not token.startswith(PREFIX):
             return self._bearer(token) if self._bearer is not None else None
         principal = read_token(self._key, token, self._clock())
@@ -140,7 +151,9 @@ class RegistryCredentials:
         found = self._admins.check(user, password)
         if found is not None:
             return self._admin_principal(*found)
-        return self._bearer(password) if self._bearer is not None and user == _TOKEN_USER else None
+        if self._bearer is not None and user == _TOKEN_USER:
+            return self._bearer(password)
+        return self._sign_in(user, password) if self._sign_in is not None else None
 
     def _check_device(self, user: str, signature: str) -> Principal | None:
         if self._devices is None:
@@ -157,7 +170,11 @@ class RegistryCredentials:
         token = self.tokens.find(workspace, name) if user.isascii() and user.isprintable() else None
         presented = hash_password(self._password_key, password)
         fits = hmac.compare_digest(presented, token.hash if token is not None else self._no_hash)
-        if token is None or not fits or not self._is_good(token):
+        if token is None or not fits or not token.is_enabled:
+            return None
+        if token.expires_at is not None and token.expires_at <= self._clock():
+            raise TokenExpired(token.expires_at)
+        if not self._is_good(token):
             return None
         self.tokens.note_use(token)
         return self._token_principal(token)

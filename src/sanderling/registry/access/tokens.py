@@ -11,13 +11,23 @@ import binascii
 import hashlib
 import hmac
 import json
+from datetime import UTC, datetime
 
-from sanderling.errors import Invalid, SanderlingError
+from sanderling.errors import Denied, Invalid, SanderlingError
 from sanderling.oci import canonical_json, parse_document
 from sanderling.registry.access.rights import Principal, Proof, Scope
 
 PREFIX = "sdr1."
 _MAX_TOKEN = 16384
+
+
+class TokenExpired(Denied):
+    """A token of ours whose time is over: nobody's guess, and its holder is told so."""
+
+    def __init__(self, expired_at: float) -> None:
+        when = datetime.fromtimestamp(expired_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        super().__init__(f"the token expired at {when}; get a new one")
+        self.expired_at = expired_at
 
 
 def _encode(raw: bytes) -> str:
@@ -55,7 +65,7 @@ def make_token(key: bytes, principal: Principal, expires_at: float) -> str:
 
 
 def read_token(key: bytes, token: str, now: float) -> Principal | None:
-    """Return whom *token* speaks for, or None when it is not ours, altered or expired."""
+    """Return whom *token* speaks for, or None when it is not ours or altered; raise `TokenExpired`."""
     if not token.startswith(PREFIX) or len(token) > _MAX_TOKEN or not token.isascii():
         return None
     payload, _, signature = token.removeprefix(PREFIX).partition(".")
@@ -64,7 +74,7 @@ def read_token(key: bytes, token: str, now: float) -> Principal | None:
     try:
         document = parse_document(_decode(payload), "token")
         if document["exp"] <= now:
-            return None
+            raise TokenExpired(document["exp"])
         return Principal(
             subject=document["sub"],
             scopes=_scopes(document.get("scopes", [])),
@@ -74,6 +84,8 @@ def read_token(key: bytes, token: str, now: float) -> Principal | None:
             expires_at=document["exp"],
             sees_catalogue=document.get("catalogue", True),
         )
+    except TokenExpired:
+        raise
     except (binascii.Error, json.JSONDecodeError, SanderlingError, KeyError, TypeError, ValueError):
         return None  # signed by an older version of ours
 

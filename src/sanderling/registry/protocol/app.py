@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -29,6 +30,8 @@ from sanderling.oci import WireError, error_document, is_repository
 from sanderling.registry.access.credentials import Authorizer
 from sanderling.registry.access.rights import Principal
 from sanderling.registry.access.throttle import Slowed
+from sanderling.registry.access.tokens import TokenExpired
+from sanderling.registry.database import translated
 from sanderling.registry.errors import NameInvalid, NotSignedIn
 from sanderling.registry.protocol.blob_endpoint import BlobEndpoint
 from sanderling.registry.protocol.list_endpoint import ListEndpoint
@@ -36,6 +39,7 @@ from sanderling.registry.protocol.manifest_endpoint import ManifestEndpoint
 from sanderling.registry.protocol.token_endpoint import WRONG_PASSWORD, TokenEndpoint, basic_credentials, client_of
 from sanderling.registry.protocol.upload_endpoint import UploadEndpoint
 from sanderling.registry.protocol.wire import Call, error_response
+from sanderling.registry.upstream.cache import PullThrough
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,9 @@ _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\
 _API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 # What Docker asks for in its token for an action: who pushes also looks what is there.
 _TOKEN_ACTIONS = {"pull": "pull", "list": "pull", "push": "pull,push", "delete": "delete"}
+# HEAD is how a client looks before it pushes or deletes. oras for Python keeps the first token that it gets:
+# that one must do for what follows. Nobody gets more by it than they have.
+_LOOKING_ACTIONS = "pull,push,delete"
 # How long the answer to a wrong password is held back, and how many such answers at once.
 _HOLD_S = 1.0
 _MAX_HELD = 200
@@ -102,10 +109,11 @@ class RegistryApp:
         upload: UploadEndpoint,
         manifest: ManifestEndpoint,
         lists: ListEndpoint,
+        cache: PullThrough,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._authorizer, self._login_server = authorizer, login_server
+        self._authorizer, self._login_server, self._cache = authorizer, login_server, cache
         self._token = TokenEndpoint(authorizer, clock)
         self._routes = _routes(blob, upload, manifest, lists)
         self._held = 0
@@ -118,6 +126,12 @@ class RegistryApp:
             if isinstance(e, Slowed):
                 await self._hold(e)
             response = self._refuse(request, e)
+        except DBAPIError as e:
+            known = translated(e)
+            if known is None:
+                raise
+            log.error("%s %s: %s (%s)", request.method, request.url.path, known.message, e.orig)
+            response = self._refuse(request, known)
         response.headers.update(_API_VERSION)
         await response(scope, receive, send)
 
@@ -135,13 +149,20 @@ class RegistryApp:
             action, handler = route.methods[request.method]
             names = found.groupdict()
             name = names.get("name", "")
+            if action == "pull":
+                name = await self._cache.find_mirrored(name, request.query_params.get("ns", ""))
             principal = await self._permit(request, action, name, path)
+            if action == "push":
+                await self._cache.check_push(name)
             return await handler(Call(request, principal, name, names.get("item", "")))
         return JSONResponse(error_document(WireError.UNSUPPORTED, "there is no such endpoint"), 404)
 
     async def _permit(self, request: Request, action: str, name: str, path: str) -> Principal:
         """Return who asks, if they may; raise `NotSignedIn`, `Denied`, `NameInvalid`."""
-        scope = f"repository:{name}:{_TOKEN_ACTIONS[action]}" if action and is_repository(name) else ""
+        scope = ""
+        if action and is_repository(name):
+            actions = _LOOKING_ACTIONS if request.method == "HEAD" else _TOKEN_ACTIONS[action]
+            scope = f"repository:{name}:{actions}"
         if path == "/v2/_catalog":
             scope = "registry:catalog:*"
         principal = await self._authenticate(request, scope)
@@ -151,6 +172,8 @@ class RegistryApp:
             return principal
         if not is_repository(name):
             raise NameInvalid(name)
+        if action == "pull" and not principal.may(action, name) and await self._cache.is_shared(name):
+            return principal
         if not principal.may(action, name):
             message = f"{principal.subject} may not {action} {name}"
             if principal.proof is not None and principal.proof.kind == "device":
@@ -165,12 +188,17 @@ class RegistryApp:
         kind, _, rest = header.partition(" ")
         principal: Principal | None = None
         message = "sign in to the registry"
-        if kind.lower() == "bearer":
-            principal = await asyncio.to_thread(self._authorizer.verify, rest.strip())
-            message = "the token is not valid or has expired"
-        elif (credentials := basic_credentials(header)) is not None:
-            principal = await asyncio.to_thread(self._authorizer.authenticate, *credentials, client_of(request))
-            message = WRONG_PASSWORD
+        try:
+            if kind.lower() == "bearer":
+                message = "the token is not valid"
+                principal = await asyncio.to_thread(self._authorizer.verify, rest.strip())
+            elif (credentials := basic_credentials(header)) is not None:
+                message = WRONG_PASSWORD
+                principal = await asyncio.to_thread(self._authorizer.authenticate, *credentials, client_of(request))
+            else:
+                principal = await asyncio.to_thread(self._authorizer.anyone)
+        except TokenExpired as e:
+            message = e.message
         if principal is None:
             raise NotSignedIn(message, scope=scope)
         return principal
@@ -195,7 +223,10 @@ class RegistryApp:
         if request.scope["path"] == "/v2/token":
             return f'Basic realm="{self._login_server}"'
         host = request.headers.get("host", "")
-        base = f"{request.url.scheme}://{host if _HOST.fullmatch(host) else self._login_server}"
+        # A relay that ends TLS says so; it matters to the one who asks alone.
+        is_secure = request.headers.get("x-forwarded-proto", "").strip().lower() == "https"
+        scheme = "https" if is_secure else request.url.scheme
+        base = f"{scheme}://{host if _HOST.fullmatch(host) else self._login_server}"
         challenge = f'Bearer realm="{base}/v2/token",service="{self._login_server}"'
         if error.scope:
             challenge += f',scope="{error.scope}"'

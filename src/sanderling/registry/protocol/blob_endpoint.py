@@ -2,36 +2,46 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from typing import BinaryIO
 
 from starlette.responses import Response
 
-from sanderling.blobs import BlobNotFound, BlobStore
+from sanderling.blobs import BlobNotFound, BlobStore, LocalFiles
 from sanderling.oci import Digest
 from sanderling.registry.content.content import Content
 from sanderling.registry.errors import RangeInvalid
 from sanderling.registry.protocol.wire import (
     BlobResponse,
     Call,
+    FileResponse,
+    PassingResponse,
     error_response,
     is_unchanged,
     parse_digest,
     parse_range,
 )
+from sanderling.registry.upstream.cache import Expected, PullThrough
 
 
 class BlobEndpoint:
     """Serves blobs that a row makes visible in the repository."""
 
-    def __init__(self, content: Content, blobs: BlobStore) -> None:
-        self._content, self._blobs = content, blobs
+    def __init__(self, content: Content, blobs: BlobStore, cache: PullThrough) -> None:
+        self._content, self._blobs, self._cache = content, blobs, cache
 
     async def get(self, call: Call) -> Response:
         """Answer GET and HEAD: 200, 206, 304 or 416."""
         digest = parse_digest(call.item)
-        info = await asyncio.to_thread(self._content.find_blob, call.name, digest)
+        is_asked = call.request.method == "HEAD"  # a client that pushes looks what it need not send
+        look = self._content.tell_blob if is_asked else self._content.find_blob
+        info = await asyncio.to_thread(look, call.name, digest)
+        expected: Expected | None = None
         if info is None:
-            raise BlobNotFound(digest)
+            expected = await self._cache.find_expected(call.name, digest)
+            if expected is None:
+                raise BlobNotFound(digest)
+            info = expected.blob
         headers = {
             "Content-Type": "application/octet-stream",
             "Docker-Content-Digest": digest,
@@ -56,6 +66,12 @@ class BlobEndpoint:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
+        if expected is not None:
+            download = await self._cache.begin(expected)
+            return PassingResponse(download.read(start, end), status, headers=headers)
+        if isinstance(self._blobs, LocalFiles) and FileResponse.is_possible(request):
+            file = await asyncio.to_thread(_open, self._blobs, digest)
+            return FileResponse(file, start, end - start, status, headers)
         return BlobResponse(await self._begun(digest, start, end), status, headers=headers)
 
     async def delete(self, call: Call) -> Response:
@@ -75,3 +91,11 @@ class BlobEndpoint:
                     yield piece
 
         return whole()
+
+
+def _open(blobs: LocalFiles, digest: Digest) -> BinaryIO:
+    path = blobs.find_path(digest)
+    if path is not None:
+        with suppress(FileNotFoundError):  # removed this moment
+            return path.open("rb", buffering=0)
+    raise BlobNotFound(digest)

@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from sanderling.errors import Invalid
 from sanderling.registry.access.credentials import Authorizer
 from sanderling.registry.access.rights import Principal, parse_wanted
+from sanderling.registry.access.tokens import TokenExpired
 from sanderling.registry.errors import NotSignedIn
 from sanderling.registry.protocol.wire import read_body
 
@@ -92,7 +93,10 @@ class TokenEndpoint:
         self, request: Request, user: str, password: str, scopes: list[str], *, is_offline: bool
     ) -> Response:
         wanted, catalogue = parse_wanted(scopes)
-        principal = await asyncio.to_thread(self._authorizer.authenticate, user, password, client_of(request))
+        try:
+            principal = await asyncio.to_thread(self._authorizer.authenticate, user, password, client_of(request))
+        except TokenExpired as e:
+            raise NotSignedIn(e.message) from None
         if principal is None:
             raise NotSignedIn(WRONG_PASSWORD)
         narrowed = principal.narrowed(wanted, catalogue=catalogue)

@@ -5,15 +5,17 @@
     POST                  begin; then PATCH*, PUT ?digest=; GET is the status, DELETE the end
 
 What has come stays until the upload ends: a client goes on from the offset that
-the status gives, also after the server was restarted.
+the status gives, also after the server was restarted. Not where there is no
+room, on the disk or in the quota: then the upload ends and its bytes go at once.
 """
 
 import asyncio
 from contextlib import aclosing, suppress
 
+from starlette.requests import Request
 from starlette.responses import Response
 
-from sanderling.blobs import BlobInfo, BlobStore, UploadNotFound, WrongOffset
+from sanderling.blobs import BlobStore, LocalFiles, StoreFull, UploadNotFound, WrongOffset
 from sanderling.errors import SanderlingError
 from sanderling.oci import Digest, DigestMismatch, is_repository
 from sanderling.registry.content.content import Content
@@ -22,18 +24,24 @@ from sanderling.registry.protocol.wire import (
     Call,
     content_length,
     error_response,
+    is_large,
     parse_content_range,
     parse_digest,
     received,
+    received_into,
     uploaded_range,
 )
+from sanderling.registry.space.allowance import Allowance
+from sanderling.registry.space.links import BlobLinks
+from sanderling.registry.space.quota import QuotaExceeded
 
 
 class UploadEndpoint:
     """Takes blobs into the store, and makes them visible in the repository when they are whole."""
 
-    def __init__(self, content: Content, blobs: BlobStore) -> None:
+    def __init__(self, content: Content, blobs: BlobStore, links: BlobLinks | None = None) -> None:
         self._content, self._blobs = content, blobs
+        self._links = links or BlobLinks(content, blobs)
 
     async def begin(self, call: Call) -> Response:
         """Answer POST: 201 when the blob is here now, else 202 with an upload."""
@@ -44,8 +52,14 @@ class UploadEndpoint:
             digest = parse_digest(parameters["mount"])
             if await self._mount(call, digest, parameters.get("from", "")):
                 return _created(call.name, digest)
+        await asyncio.to_thread(self._content.check_room, call.name, 1)
         upload_id = await self._blobs.begin_upload()
-        await asyncio.to_thread(self._content.add_upload, upload_id, call.name)
+        try:
+            await asyncio.to_thread(self._content.add_upload, upload_id, call.name)
+        except BaseException:
+            with suppress(SanderlingError):
+                await self._blobs.abort(upload_id)
+            raise
         return _progress(202, call.name, upload_id, 0)
 
     async def status(self, call: Call) -> Response:
@@ -58,6 +72,9 @@ class UploadEndpoint:
             offset = await self._append(call, await self._offset(call))
         except WrongOffset as e:
             return error_response(e, _where(call.name, call.item))
+        except (QuotaExceeded, StoreFull):
+            await self._forget(call.item)
+            raise
         return _progress(202, call.name, call.item, offset)
 
     async def finish(self, call: Call) -> Response:
@@ -68,14 +85,13 @@ class UploadEndpoint:
             raise DigestInvalid("the upload is finished with ?digest=")
         digest = parse_digest(text)
         try:
-            await self._append(call, offset)
-            blob = await self._blobs.commit(call.item, digest)
+            await self._append(call, offset, digest)
+            await self._links.commit(call.name, call.item, digest)
         except WrongOffset as e:
             return error_response(e, _where(call.name, call.item))
-        except DigestMismatch:
+        except (DigestMismatch, QuotaExceeded, StoreFull):
             await self._forget(call.item)
             raise
-        await asyncio.to_thread(self._content.end_upload, call.item, (call.name, blob))
         return _created(call.name, digest)
 
     async def cancel(self, call: Call) -> Response:
@@ -89,45 +105,55 @@ class UploadEndpoint:
         await asyncio.to_thread(self._content.check_upload, call.item, call.name)
         return await self._blobs.upload_offset(call.item)
 
-    async def _append(self, call: Call, offset: int) -> int:
+    async def _append(self, call: Call, offset: int, digest: str = "") -> int:
         length = content_length(call.request)
         header = call.request.headers.get("content-range")
         start, promised = (offset, None) if header is None else parse_content_range(header)
         if promised is not None and length not in (None, promised):
             raise SizeInvalid(f"Content-Range promises {promised} bytes and Content-Length {length}")
-        async with aclosing(received(call.request)) as pieces:
-            end = await self._blobs.append(call.item, start, pieces)
+        allowance = await self._links.find_allowance(call.name, offset, length, digest)
+        end = await self._receive(call.request, call.item, start, allowance)
         if promised is not None and end - start != promised:
             raise SizeInvalid(f"Content-Range promised {promised} bytes and {end - start} came")
         return end
 
+    async def _receive(self, request: Request, upload_id: str, start: int, allowance: Allowance | None) -> int:
+        """Add the body to the upload at *start*; return where it ends then. Raises `QuotaExceeded`."""
+        if isinstance(self._blobs, LocalFiles) and is_large(request):
+            with self._blobs.appending(upload_id, start) as upload:
+                if await received_into(request, upload if allowance is None else allowance.writer(upload)):
+                    return upload.offset
+        async with aclosing(received(request)) as pieces:
+            return await self._blobs.append(upload_id, start, pieces if allowance is None else allowance.pieces(pieces))
+
     async def _whole(self, call: Call, digest: Digest) -> Response:
         upload_id = await self._blobs.begin_upload()
         try:
-            async with aclosing(received(call.request)) as pieces:
-                await self._blobs.append(upload_id, 0, pieces)
-            blob = await self._blobs.commit(upload_id, digest)
+            length = content_length(call.request)
+            allowance = await self._links.find_allowance(call.name, 0, length, digest)
+            await self._receive(call.request, upload_id, 0, allowance)
+            await self._links.commit(call.name, upload_id, digest)
         except BaseException:
             with suppress(SanderlingError):
                 await self._blobs.abort(upload_id)
             raise
-        await asyncio.to_thread(self._content.link_blob, call.name, blob)
         return _created(call.name, digest)
 
     async def _mount(self, call: Call, digest: Digest, source: str) -> bool:
         """Link the blob when a repository that may be pulled has it (named, or any)."""
-        blob: BlobInfo | None = None
         if source:
-            if is_repository(source) and call.principal.may("pull", source):
-                blob = await asyncio.to_thread(self._content.find_blob, source, digest)
+            sources = [source] if is_repository(source) else []
         else:
             # distribution-spec 1.1, "Mounting a blob from another repository": without `from`, any will do.
             anywhere = await asyncio.to_thread(self._content.find_blob_anywhere, digest)
-            blob = next((found for name, found in anywhere if call.principal.may("pull", name)), None)
-        if blob is None or await self._blobs.stat(digest) is None:
+            sources = [name for name, _ in anywhere]
+        sources = [name for name in sources if call.principal.may("pull", name)]
+        if not sources or await self._blobs.stat(digest) is None:
             return False
-        await asyncio.to_thread(self._content.link_blob, call.name, blob)
-        return True
+        for name in sources:
+            if await asyncio.to_thread(self._content.mount_blob, call.name, name, digest) is not None:
+                return True
+        return False
 
     async def _forget(self, upload_id: str) -> None:
         with suppress(UploadNotFound):

@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from sanderling.blobs import WrongOffset
+from sanderling.blobs import UploadWriter, WrongOffset
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.oci import Digest, error_document, is_tag
 from sanderling.registry.access.rights import Principal
@@ -25,12 +26,14 @@ from sanderling.registry.errors import (
     RangeInvalid,
     SizeInvalid,
     TagInvalid,
+    UpstreamUnavailable,
     wire_of,
 )
 
 PEER_TIMEOUT_S = 120.0
 MAX_PAGE = 10_000
 _MAX_SIZE = 2**63 - 1
+_LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,26 @@ async def received(request: Request) -> AsyncGenerator[bytes, None]:
             yield piece
 
 
+def is_large(request: Request) -> bool:
+    """Say whether the body may be worth a thread of its own: it is large, or nobody knows."""
+    length = content_length(request)
+    return length is None or length >= _LARGE_BYTES
+
+
+async def received_into(request: Request, sink: UploadWriter) -> bool:
+    """Hand the body to *sink*, in a thread, where the server can do that; else return False and touch nothing.
+
+    Raises `ClientGone`, and what *sink* raises.
+    """
+    receive_into = request.scope.get("extensions", {}).get("sanderling.receive_into")
+    if receive_into is None:
+        return False
+    try:
+        return bool(await receive_into(sink))
+    except ConnectionError as e:
+        raise ClientGone(str(e)) from None
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """Return a small body; raise `ManifestTooLarge` past *limit* bytes."""
     if (content_length(request) or 0) > limit:
@@ -159,6 +182,12 @@ def is_unchanged(request: Request, digest: Digest) -> bool:
     return any(tag.strip().removeprefix("W/").strip('"') == digest for tag in tags.split(","))
 
 
+def quoted(text: str) -> str:
+    """Return *text* as a quoted string of a header (RFC 9110, section 5.6.4), at most 500 letters of it."""
+    plain = "".join(c if " " <= c <= "~" else "?" for c in text[:500])
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 class BlobResponse(StreamingResponse):
     """Streams a blob; closes it also when the client goes, and does not wait for one that sleeps."""
 
@@ -172,11 +201,43 @@ class BlobResponse(StreamingResponse):
             await super().stream_response(send_in_time)
 
 
+class PassingResponse(BlobResponse):
+    """Streams a blob that is on its way in. When that fails the connection is cut, and nobody takes it for whole."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except SanderlingError:
+            # Its reason is in the log once, for all who read it. The HTTP server closes what is not complete.
+            return
+
+
+class FileResponse(Response):
+    """Sends *count* bytes of a file from *start* by the kernel, and closes it. `is_possible` says where."""
+
+    def __init__(self, file: BinaryIO, start: int, count: int, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status_code=status, headers=headers)
+        self._file, self._start, self._count = file, start, count
+
+    @staticmethod
+    def is_possible(request: Request) -> bool:
+        """Say whether the server takes files (ASGI specification, "Zero Copy Send")."""
+        return "http.response.zerocopysend" in request.scope.get("extensions", {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            part = {"file": self._file, "offset": self._start, "count": self._count}
+            await send({"type": "http.response.zerocopysend", **part})
+
+
 def error_response(error: SanderlingError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer of the specification for *error*."""
     code, status = wire_of(error)
     extra = dict(headers or {})
     if isinstance(error, Slowed):
+        extra["Retry-After"] = str(int(error.retry_after_s + 0.999))
+    if isinstance(error, UpstreamUnavailable) and error.retry_after_s:
         extra["Retry-After"] = str(int(error.retry_after_s + 0.999))
     if isinstance(error, WrongOffset):
         extra["Range"] = uploaded_range(error.expected)

@@ -12,7 +12,9 @@ from sanderling.server.api import (
     messages,
     models,
     registry,
+    registry_space,
     registry_tokens,
+    registry_upstreams,
     sign_in,
     well_known,
     workspaces,
@@ -38,7 +40,19 @@ def create_api(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     v1 = APIRouter(prefix="/api/v1")
-    for module in (sign_in, workspaces, blobs, models, images, registry, registry_tokens, devices, messages):
+    for module in (
+        sign_in,
+        workspaces,
+        blobs,
+        models,
+        images,
+        registry,
+        registry_space,
+        registry_tokens,
+        registry_upstreams,
+        devices,
+        messages,
+    ):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(well_known.router)

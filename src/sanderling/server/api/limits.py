@@ -9,18 +9,12 @@ else a stranger with many connections could fill the memory.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.server.access import Unauthenticated
 from sanderling.server.api.errors import TooLarge, answer_error
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from sanderling.server.front import App, Message, Receive, Scope, Send
 
 MAX_JSON_BYTES = 8 * 1024**2
 MAX_STRANGERS_BYTES = 16 * 1024

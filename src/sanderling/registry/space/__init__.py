@@ -1,0 +1,1 @@
+"""Space: garbage collection beside pushes and pulls, retention rules, quotas."""
