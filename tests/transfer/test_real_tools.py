@@ -1,6 +1,7 @@
 """The tools of the field read what we write, and we read what they write: the same digests, both ways."""
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -19,14 +20,19 @@ from sanderling.transfer.places import Address, LayoutPlace, RegistryPlace, plac
 from sanderling.transfer.places.port import Place
 from tests.dockerd import running_dockerd
 from tests.registry.serving import served
-from tests.registry.test_skopeo import Skopeo
 from tests.transfer.images import Made, content_of
 
 DOCKER_REGISTRY = shutil.which("docker-registry")
 needs_skopeo = pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
 
 
-def copied(source: str, target: str, known: Credential | None = None, platform: str | None = None) -> CopyResult:
+def copied(
+    source: str,
+    target: str,
+    known: Credential | None = None,
+    platform: str | None = None,
+    referrers: bool = False,
+) -> CopyResult:
     """Copy as the command line does, on a loop of its own."""
 
     def connect(address: Address) -> RegistryClient:
@@ -39,7 +45,8 @@ def copied(source: str, target: str, known: Credential | None = None, platform: 
         origin, goal = place_of(there, connect), place_of(here, connect)
         try:
             only = None if platform is None else Platform.parse(platform)
-            return await copy(origin, goal, [(there.reference, here.reference)], platform=only)
+            names = [(there.reference, here.reference)]
+            return await copy(origin, goal, names, platform=only, referrers=referrers)
         finally:
             await origin.aclose()
             await goal.aclose()
@@ -54,11 +61,31 @@ def made() -> Made:
     return made
 
 
+class Skopeo:
+    """Runs skopeo as the admin user of our registry; `REGISTRY` in a command is its address."""
+
+    def __init__(self, address: str, password: str, folder: Path) -> None:
+        self.address, self.password, self.folder = address, password, folder
+        (folder / "auth.json").write_text(
+            json.dumps({"auths": {address: {"auth": base64.b64encode(f"demo:{password}".encode()).decode()}}})
+        )
+
+    def __call__(self, verb: str, *arguments: str) -> str:
+        insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"] if verb == "copy" else ["--tls-verify=false"]
+        words = [word.replace("REGISTRY", f"docker://{self.address}") for word in arguments]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        environment["REGISTRY_AUTH_FILE"] = str(self.folder / "auth.json")
+        command = ["skopeo", "--insecure-policy", verb, *insecure, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
 @pytest.fixture
 def skopeo(tmp_path: Path) -> Iterator[Skopeo]:
     (tmp_path / "server").mkdir()
     with served(tmp_path / "server") as (address, credentials):
-        yield Skopeo(address, credentials, tmp_path)
+        yield Skopeo(address, credentials.set_admin_enabled("demo", True).passwords[0], tmp_path)
 
 
 @pytest.fixture
@@ -160,6 +187,21 @@ def test_debians_registry_gets_a_tag_for_the_referrers_that_it_does_not_know(
             await target.aclose()
 
     assert asyncio.run(work()) == [signature.digest]
+
+
+@needs_skopeo
+def test_referrers_go_through_our_registry(made: Made, skopeo: Skopeo, tmp_path: Path) -> None:
+    first = Manifest.parse(made.blobs[Index.parse(made.blobs[made.listed[0].digest]).manifests[0].digest])
+    made.signature(first)
+    made.signature(Index.parse(made.blobs[made.listed[0].digest]), "application/x-other")
+    known = Credential("demo", skopeo.password)
+    for source, target in (
+        (f"oci:{made.write(tmp_path / 'in')}:1", f"{skopeo.address}/demo/a:1"),
+        (f"{skopeo.address}/demo/a:1", f"{skopeo.address}/demo/b:1"),
+        (f"{skopeo.address}/demo/b:1", f"oci:{tmp_path}/out:1"),
+    ):
+        copied(source, target, known, referrers=True)
+    assert content_of(tmp_path / "out") == content_of(tmp_path / "in")
 
 
 @pytest.mark.docker
