@@ -31,6 +31,7 @@ class S3Server:
     key: str
     secret: str
     root: Path
+    pid: int
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -41,6 +42,10 @@ class S3Server:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": "us-east-1",
         }
+
+    def kill(self) -> None:
+        """Let it be gone."""
+        os.kill(self.pid, signal.SIGKILL)
 
     def open(self, prefix: str) -> BlobStore:
         """Return a new store over the same prefix each time, as another server would."""
@@ -73,7 +78,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield S3Server(ready.group(1), key, secret, root)
+        yield S3Server(ready.group(1), key, secret, root, process.pid)
     finally:
-        process.send_signal(signal.SIGKILL)  # it has nothing to lose, and would wait for its clients
+        process.kill()  # it has nothing to lose, and would wait for its clients
         process.wait()

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
+        "sanderling.transfer",
         "sanderling_scoring",
         "sqlalchemy",
         "httpx",
@@ -37,7 +38,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "isal",
         "uv",
     },
-    "sanderling.registry": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy", "starlette"},
+    "sanderling.registry": {
+        ERRORS,
+        "sanderling.blobs",
+        "sanderling.oci",
+        "sanderling.transfer",
+        "sqlalchemy",
+        "starlette",
+    },
     "sanderling.hub": {ERRORS, "sanderling.iot", "sanderling.mqtt", "sqlalchemy", "starlette"},
     "sanderling.edge": {
         ERRORS,
@@ -54,7 +62,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx"},
-    "sanderling.sdk": {ERRORS, DURABLE, "sanderling.oci", "sanderling.iot", "httpx", "yaml", "platformdirs"},
+    "sanderling.sdk": {
+        ERRORS,
+        DURABLE,
+        "sanderling.oci",
+        "sanderling.iot",
+        "sanderling.transfer",
+        "httpx",
+        "yaml",
+        "platformdirs",
+    },
     "sanderling.portal": {ERRORS, "sanderling.sdk", "starlette", "jinja2", "anyio"},
     # its sensor stands for a user's own program on the device, which speaks MQTT as azure-iot-device does
     "sanderling.demo": {

@@ -24,6 +24,7 @@ from sanderling.edge.certificates import GatewayCa
 from sanderling.edge.layout import Layout
 from sanderling.hub import ALL_RIGHTS, Hub, StoredEvent
 from sanderling.registry import Registry, RegistryCredentials
+from sanderling.server.registry_access import HubDevices
 
 
 def free_port() -> int:
@@ -48,10 +49,12 @@ class Cloud:
         )
         self._certificate = (folder / "tls/tls/server.pem", folder / "tls/tls/server.key")
         self.ca = layout.gateway_ca
-        self.credentials = RegistryCredentials(self._database, lambda b: b, lambda b: b)
+        devices = HubDevices(self.host)
+        self.credentials = RegistryCredentials(self._database, lambda b: b, lambda b: b, devices=devices)
         admin = self.credentials.set_admin_enabled("demo", True)
         self.username, self.password = admin.username, admin.passwords[0]
         self.hub = Hub(self._database, None, {"owner": ALL_RIGHTS}.get)
+        devices.ask(self.hub.pulls)
         self.registry = Registry(self._database, FileBlobs(folder / "blobs"), self.credentials, self.host)
         self.requests: list[tuple[str, str, str]] = []
         self._thread: threading.Thread | None = None
@@ -116,7 +119,8 @@ class Cloud:
 
     def _app(self) -> Callable[..., Any]:
         async def well_known(_: Request) -> JSONResponse:
-            return JSONResponse({"product": "sanderling", "apiVersion": "v1", "mqttPort": self.mqtt_port})
+            about = {"product": "sanderling", "apiVersion": "v1", "mqttPort": self.mqtt_port}
+            return JSONResponse(about | {"loginServer": self.host})
 
         routes = [Route("/.well-known/sanderling", well_known), *self.hub.rest_routes()]
         app = Starlette(routes=[*routes, Mount("/", self.registry.app())])
@@ -166,8 +170,10 @@ class Cloud:
         device: str = "edge1",
         password: str | None = None,
         more: dict[str, Any] | None = None,
+        has_credentials: bool = True,
     ) -> None:
-        credentials = {"r": {"address": self.host, "username": self.username, "password": password or self.password}}
+        sign_in = {"address": self.host, "username": self.username, "password": password or self.password}
+        credentials = {"r": sign_in} if has_credentials else {}
         content = {
             "$edgeAgent": {
                 "properties.desired": {

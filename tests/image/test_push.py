@@ -19,9 +19,9 @@ from sanderling.image.assembly import Assembled, assemble
 from sanderling.image.layer_file import write_layer
 from sanderling.image.layout import DamagedLayer
 from sanderling.image.push import push
-from sanderling.image.registry_client import RegistryClient
 from sanderling.image.tree import file_entry
 from sanderling.oci import Index, Manifest, Platform
+from sanderling.transfer import Patience
 from tests.image.servers import RegistryServer, serving
 
 AMD64 = Platform("linux", "amd64")
@@ -45,22 +45,18 @@ def make(blobs: FileBlobs, *platforms: Platform) -> Assembled:
 
 
 @contextmanager
-def client(registry: RegistryServer, **login: str) -> Iterator[tuple[PushTarget, RegistryClient]]:
+def client(registry: RegistryServer, **login: str) -> Iterator[tuple[PushTarget, Patience]]:
     with serving(registry.handler()) as host:
         registry.host = host
         target = PushTarget(host, "demo/digits", "1", plain_http=True, **login)
-        made = RegistryClient(target, attempts=3, first_pause_s=0.01)
-        try:
-            yield target, made
-        finally:
-            made.close()
+        yield target, Patience(3, 0.01)
 
 
 def test_a_pushed_image_is_whole_and_a_second_push_sends_nothing(blobs: FileBlobs, image: Assembled, log: Log) -> None:
     registry = RegistryServer()
     with client(registry) as (target, made):
-        sent = push(image, blobs, target, log, client=made)
-        assert push(image, blobs, target, log, client=made) == 0
+        sent = push(image, blobs, target, log, patience=made)
+        assert push(image, blobs, target, log, patience=made) == 0
     assert sent == sum(len(content) for content in registry.blobs["demo/digits"].values())
     manifest = Manifest.parse(registry.manifests["demo/digits", "1"])
     assert manifest.digest == image.descriptor.digest
@@ -70,7 +66,7 @@ def test_a_pushed_image_is_whole_and_a_second_push_sends_nothing(blobs: FileBlob
 def test_the_manifest_is_the_last(blobs: FileBlobs, image: Assembled, log: Log) -> None:
     registry = RegistryServer()
     with client(registry) as (target, made):
-        push(image, blobs, target, log, client=made)
+        push(image, blobs, target, log, patience=made)
     assert [line for line in registry.requests if "/manifests/" in line] == registry.requests[-1:]
 
 
@@ -78,7 +74,7 @@ def test_an_image_for_several_platforms_is_an_index_under_the_tag(blobs: FileBlo
     image = make(blobs, AMD64, ARM64)
     registry = RegistryServer()
     with client(registry) as (target, made):
-        push(image, blobs, target, log, client=made)
+        push(image, blobs, target, log, patience=made)
     index = Index.parse(registry.manifests["demo/digits", "1"])
     assert [str(descriptor.platform) for descriptor in index.manifests] == ["linux/amd64", "linux/arm64"]
     assert all(("demo/digits", descriptor.digest) in registry.manifests for descriptor in index.manifests)
@@ -88,14 +84,14 @@ def test_an_image_for_several_platforms_is_an_index_under_the_tag(blobs: FileBlo
 def test_it_signs_in_when_the_registry_asks_for_it(blobs: FileBlobs, image: Assembled, log: Log, auth: str) -> None:
     registry = RegistryServer(auth)
     with client(registry, username="demo", password="right") as (target, made):
-        push(image, blobs, target, log, client=made)
+        push(image, blobs, target, log, patience=made)
     assert ("demo/digits", "1") in registry.manifests
 
 
 def test_a_token_that_was_issued_for_the_build_is_used_as_it_is(blobs: FileBlobs, image: Assembled, log: Log) -> None:
     registry = RegistryServer("bearer")
     with client(registry, token="good-token") as (target, made):
-        push(image, blobs, target, log, client=made)
+        push(image, blobs, target, log, patience=made)
     assert ("demo/digits", "1") in registry.manifests
 
 
@@ -114,7 +110,7 @@ def test_a_wrong_password_is_denied_and_not_told(
     registry = RegistryServer(auth)
     with client(registry, **login) as (target, made):
         with pytest.raises(Denied, match=r"registry 127\.0\.0\.1") as caught:
-            push(image, blobs, target, log, client=made)
+            push(image, blobs, target, log, patience=made)
     assert not any(secret in caught.value.message for secret in ("bad-secret", "old-token"))
     assert registry.manifests == {}
     assert "bad-secret" not in repr(target)
@@ -126,7 +122,7 @@ def test_broken_connections_and_overload_are_outlived(
     registry = RegistryServer()
     registry.faults = ["cut", "503", "cut"]
     with client(registry) as (target, made):
-        push(image, blobs, target, log, client=made)
+        push(image, blobs, target, log, patience=made)
     assert ("demo/digits", "1") in registry.manifests
     last = [event for event in events if event.bytes is not None][-1]
     assert last.bytes == last.total_bytes
@@ -139,17 +135,17 @@ def test_a_registry_that_stays_broken_is_unavailable_and_gets_no_manifest(
     registry.faults = ["503"] * 100
     with client(registry) as (target, made):
         with pytest.raises(Unavailable, match=r"uploading sha256:.* failed: HTTP 503"):
-            push(image, blobs, target, log, client=made)
+            push(image, blobs, target, log, patience=made)
     assert registry.manifests == {}
 
 
 def test_a_blob_of_another_repository_is_mounted(blobs: FileBlobs, image: Assembled, log: Log) -> None:
     registry = RegistryServer()
     with client(registry) as (target, made):
-        push(image, blobs, target, log, client=made)
+        push(image, blobs, target, log, patience=made)
         registry.blobs["demo/other"] = registry.blobs.pop("demo/digits")
         known = {layer.digest: "demo/other" for manifest in image.manifests for layer in manifest.layers}
-        sent = push(image, blobs, target, log, known, client=made)
+        sent = push(image, blobs, target, log, known, patience=made)
     assert sent == image.manifests[0].config.size
     assert len(registry.blobs["demo/digits"]) == 4
 
@@ -164,17 +160,15 @@ def test_a_damaged_layer_of_the_cache_is_never_completed(blobs: FileBlobs, image
     registry = RegistryServer()
     with client(registry) as (target, made):
         with pytest.raises(DamagedLayer) as caught:
-            push(image, blobs, target, log, client=made)
+            push(image, blobs, target, log, patience=made)
     assert caught.value.digest == layer.digest
     assert layer.digest not in registry.blobs.get("demo/digits", {})
 
 
 def test_a_registry_that_is_not_there_is_unavailable(blobs: FileBlobs, image: Assembled, log: Log) -> None:
     target = PushTarget("127.0.0.1:9", "demo/digits", "1", plain_http=True)
-    made = RegistryClient(target, attempts=1)
     with pytest.raises(Unavailable, match="is it running"):
-        push(image, blobs, target, log, client=made)
-    made.close()
+        push(image, blobs, target, log, patience=Patience(1))
 
 
 @pytest.fixture(scope="module")
@@ -204,12 +198,10 @@ def test_a_registry_with_a_ca_of_its_own_is_trusted_by_its_file_and_not_without(
         target = PushTarget(host, "demo/digits", "1", "demo", "right", ca=certificate)
         push(image, blobs, target, log)
         assert ("demo/digits", "1") in registry.manifests
-        stranger = RegistryClient(replace(target, ca=None), attempts=1)
         with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-            push(image, blobs, target, log, client=stranger)
-        stranger.close()
+            push(image, blobs, replace(target, ca=None), log)
 
 
-def test_a_ca_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_ca_file_that_cannot_be_read_is_named(blobs: FileBlobs, image: Assembled, log: Log, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"gone\.pem .* cannot be read"):
-        RegistryClient(PushTarget("x", ca=tmp_path / "gone.pem"))
+        push(image, blobs, PushTarget("x", "demo/digits", "1", ca=tmp_path / "gone.pem"), log)

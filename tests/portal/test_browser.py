@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from sanderling.errors import Conflict
 from sanderling.sdk import Device, Image, Model, Workspace
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def chromium() -> Iterator[Browser]:
 def filled(model: Model, failed_image: Image, pushed: str, device: Device, demo: Workspace) -> Workspace:
     """A workspace with something on every page."""
     demo.registry.enable_admin()
+    with suppress(Conflict):
+        demo.registry.tokens.create("ci", ["digits", "a-folder-with-a-longer-name/*"], ["pull", "push"])
     return demo
 
 
@@ -193,6 +196,27 @@ def test_a_password_is_shown_when_asked_for_and_changed_when_confirmed(
         expect(page.get_by_role("status")).to_contain_text("There is a new password")
         expect(page.get_by_text(before, exact=True)).to_have_count(0)
     assert filled.registry.credentials().passwords["password"] != before
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_token_is_made_and_its_password_shown_once(
+    chromium: Browser, site: Site, filled: Workspace, width: int
+) -> None:
+    name = f"colleague-{width}"
+    with opened(chromium, site, width=width) as page:
+        page.goto(f"{site.url}/workspaces/demo/registry")
+        page.get_by_text("Make a token…").click()
+        page.get_by_role("textbox", name="Name").fill(name)
+        page.locator("#token-repository").fill("digits")
+        keep(page, f"registry-token-form-{width}")
+        page.get_by_role("button", name="Make it").click()
+        expect(page.get_by_role("status")).to_contain_text("is shown this once")
+        expect(page.get_by_role("row").filter(has_text=f"demo.{name}")).to_contain_text("pull in demo/digits")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        keep(page, f"registry-token-made-{width}")
+        page.goto(f"{site.url}/workspaces/demo/registry")
+        expect(page.get_by_text("is shown this once")).to_have_count(0)
+    filled.registry.tokens.delete(name)
 
 
 def test_a_command_is_copied_by_its_button(chromium: Browser, site: Site, filled: Workspace) -> None:

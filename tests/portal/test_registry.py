@@ -58,3 +58,28 @@ def test_passwords_are_never_kept_by_the_browser(browser: httpx.Client, demo: Wo
 
 def test_words_in_the_address_are_not_repeated_on_the_page(browser: httpx.Client, demo: Workspace) -> None:
     assert "send-money" not in browser.get(f"{REGISTRY}?done=send-money").text
+
+
+def test_a_token_is_made_shown_once_listed_and_deleted(browser: httpx.Client, demo: Workspace) -> None:
+    page = post(browser, f"{REGISTRY}/tokens", name="portal", repository="demo/digits", rights="push", life="30")
+    assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
+    (password,) = re.findall(r'data-copy="the password"><pre>(\w{52})</pre>', page.text)
+    assert "demo.portal" in page.text
+    token = demo.registry.tokens.get("portal")
+    assert [(scope.repositories, set(scope.actions)) for scope in token.scopes] == [("demo/digits", {"pull", "push"})]
+    assert token.expires_time is not None
+    listed = browser.get(REGISTRY).text
+    assert "demo.portal" in listed
+    assert password not in listed
+    answer = post(browser, f"{REGISTRY}/delete-token", name="portal")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{REGISTRY}?done=token-deleted")
+    assert "demo.portal" not in browser.get(answer.headers["location"]).text
+
+
+def test_a_token_that_cannot_be_is_refused_on_a_page(browser: httpx.Client, demo: Workspace) -> None:
+    good = {"name": "wrong", "repository": "", "rights": "pull", "life": "30"}
+    for change in ({"name": "No Name"}, {"rights": "own"}, {"life": "31"}, {"repository": "A B"}):
+        assert post(browser, f"{REGISTRY}/tokens", **good | change).status_code == 400
+    assert post(browser, f"{REGISTRY}/delete-token", name="nix").status_code == 404
+    assert browser.post(f"{REGISTRY}/tokens", data=good, headers=FROM_HERE).status_code == 403
+    assert "wrong" not in [token.name for token in demo.registry.tokens.list()]

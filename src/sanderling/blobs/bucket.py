@@ -24,8 +24,8 @@ from sanderling.errors import Unavailable
 if TYPE_CHECKING:
     from obstore import GetResult, OffsetRange
 
-PART_BYTES = 6 << 20  # 10,000 parts make an object: 60 GiB
-PARTS_AT_ONCE = 1
+_PART_BYTES = 5 << 20  # the least that S3 takes
+_MAX_PARTS = 9_000  # S3 takes 10,000
 _READ_BYTES = 1 << 18
 _SMALL_S = 30.0
 _SILENCE_S = 60.0
@@ -103,8 +103,12 @@ class Bucket:
             return await self.read(key) == content
         return True
 
-    async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> None:
-        """Put an object of any size; what *chunks* raises is raised, and nothing appears then."""
+    async def put_stream(self, key: str, chunks: AsyncIterable[bytes], size: int = 0) -> None:
+        """Put an object of any size; what *chunks* raises is raised, and nothing appears then.
+
+        Memory holds a part that fills and one that is sent: 10 MiB, and more when *size* passes 44 GiB.
+        """
+        part = max(_PART_BYTES, -(-size // _MAX_PARTS))
         failure: list[BaseException] = []
 
         async def watched() -> AsyncIterator[bytes]:
@@ -117,9 +121,7 @@ class Bucket:
 
         try:
             with self._errors():
-                await obstore.put_async(
-                    self._store, key, watched(), chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
-                )
+                await obstore.put_async(self._store, key, watched(), chunk_size=part, max_concurrency=1)
         except Exception:
             if failure:
                 raise failure[0] from None

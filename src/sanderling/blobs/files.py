@@ -172,6 +172,10 @@ class FileBlobs:
         """See `BlobStore.upload_offset`."""
         return await asyncio.to_thread(self._uploads.offset, upload_id)
 
+    async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
+        """See `ReadableUploads.read_upload`."""
+        return await asyncio.to_thread(self._uploads.read, upload_id, start, limit)
+
     async def commit(self, upload_id: str, digest: Digest) -> BlobInfo:
         """See `BlobStore.commit`."""
         return await asyncio.to_thread(self._uploads.commit, upload_id, digest, self._path(digest))

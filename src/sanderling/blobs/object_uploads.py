@@ -270,11 +270,11 @@ class ObjectUploads:
                 await self._bucket.copy(piece.key, target)
                 return
         hasher = Hasher(digest.algorithm)
-        if state.end <= _SMALL_BYTES:
-            await self._bucket.put(target, b"".join([part async for part in self._verified(state, digest, hasher)]))
-            return
         async with self._turns:
-            await self._bucket.put_stream(target, self._verified(state, digest, hasher))
+            if state.end > _SMALL_BYTES:
+                await self._bucket.put_stream(target, self._verified(state, digest, hasher), state.end)
+                return
+            await self._bucket.put(target, b"".join([part async for part in self._verified(state, digest, hasher)]))
 
     async def _verified(self, state: UploadState, digest: Digest, hasher: Hasher) -> AsyncIterator[bytes]:
         """Yield all bytes; raise `DigestMismatch` instead of ending when they are others than promised."""

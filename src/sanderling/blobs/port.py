@@ -122,6 +122,14 @@ class BlobStore(Protocol):
         """End uploads that nobody added to since *before*, and what broken writes left; say how many went."""
 
 
+@runtime_checkable
+class ReadableUploads(Protocol):
+    """What a store may offer besides: the bytes that an upload has so far, before they are verified."""
+
+    async def read_upload(self, upload_id: str, start: int, limit: int) -> bytes:
+        """Return up to *limit* bytes from *start*; empty when they are not there yet. Raises `UploadNotFound`."""
+
+
 class UploadWriter(Protocol):
     """An upload that is held for writing; from any thread, one at a time."""
 

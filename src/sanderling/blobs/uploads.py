@@ -139,6 +139,15 @@ class FileUploads:
         except FileNotFoundError:
             raise UploadNotFound(upload_id) from None
 
+    def read(self, upload_id: str, start: int, limit: int) -> bytes:
+        """Return up to *limit* bytes from *start* of what is there; raise `UploadNotFound`."""
+        try:
+            with self._path(upload_id).open("rb", buffering=0) as file, medium_errors(self._folder):
+                file.seek(start)
+                return file.read(limit)
+        except FileNotFoundError:
+            raise UploadNotFound(upload_id) from None
+
     @contextmanager
     def opened(self, upload_id: str, offset: int | None = None) -> Iterator[OpenUpload]:
         """Hold the upload; *offset* is where the caller believes it ends.

@@ -1,6 +1,7 @@
 """`sanderling deploy`: put an image on a device and see it run."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sanderling.cli.device import MODULE_COLUMNS, module_rows
+from sanderling.cli.durations import METAVAR, parse_duration
 from sanderling.cli.output import JSON_HELP, Output
 from sanderling.cli.progress import Meter
 from sanderling.errors import Invalid
@@ -16,6 +18,8 @@ from sanderling.sdk.deployment_wait import modules_of
 from sanderling.sdk.device import Device
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
+from sanderling.sdk.own_credentials import OwnCredentials
+from sanderling.sdk.registry_tokens import IssuedToken
 from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
@@ -40,6 +44,16 @@ def deploy(
     manifest: Annotated[
         Path | None, typer.Option(help="Apply this deployment manifest as it is, in place of --image.")
     ] = None,
+    registry_credentials: Annotated[
+        bool,
+        typer.Option(
+            "--registry-credentials",
+            help="For a device with Azure's IoT Edge runtime: put a pull-only token of its own into the manifest.",
+        ),
+    ] = False,
+    expires: Annotated[
+        str, typer.Option(metavar=METAVAR, help="How long the token of --registry-credentials is good.")
+    ] = "90d",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the modules run.")] = True,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait.", min=1)] = 600,
     json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
@@ -48,12 +62,20 @@ def deploy(
 
     The image becomes a module, and the device's other modules end: a deployment is the whole of
     what a device runs. For several modules, write a manifest; --manifest applies it as it is.
+
+    A device signs in to this server's registry with its own identity, and may pull what its
+    deployment names: the manifest holds no password. Azure's IoT Edge runtime cannot do that, and
+    needs --registry-credentials.
     """
     out = Output(json_)
     if (image is None) == (manifest is None):
         raise hinted(Invalid("give either --image or --manifest"), EXAMPLE)
-    if manifest is not None and (module or port or input_from or route):
-        raise Invalid("--module, --port, --input-from and --route belong to --image; a manifest says all that itself")
+    if manifest is not None and (module or port or input_from or route or registry_credentials):
+        raise Invalid(
+            "--module, --port, --input-from, --route and --registry-credentials belong to --image; "
+            "a manifest says all that itself"
+        )
+    length = parse_duration("--expires", expires)
     workspace = Workspace.from_config()
     target = Device.get(workspace, device)
     plan: Deployment | ManifestDeployment
@@ -65,7 +87,14 @@ def deploy(
         plan = _plan(workspace, image or "", module, port, input_from or [], route or [])
         _show_plan(out, device, plan)
         _show_removals(out, target, plan)
-    plan.apply(target)
+    own = OwnCredentials(workspace, target)
+    if registry_credentials and isinstance(plan, Deployment):
+        issued = own.make(plan.image, length)
+        out.step(f"{device} gets the registry token {issued.username}, until {issued.token.expires_time:%Y-%m-%d}")
+        plan = _plan(workspace, image or "", module, port, input_from or [], route or [], issued)
+    # A manifest is applied as it is: it may hold a token that an earlier deployment made.
+    with own.settled() if manifest is None else nullcontext():
+        plan.apply(target)
     out.step(f"The hub has it; {device} {'is connected' if target.is_connected else 'is not connected'}")
     states: Sequence[ModuleState] = ()
     if wait:
@@ -83,13 +112,16 @@ def deploy(
 
 
 def _plan(
-    workspace: Workspace, image: str, module: str | None, port: int | None, inputs: Sequence[str], routes: Sequence[str]
+    workspace: Workspace,
+    image: str,
+    module: str | None,
+    port: int | None,
+    inputs: Sequence[str],
+    routes: Sequence[str],
+    credentials: IssuedToken | None = None,
 ) -> Deployment:
-    if "/" in image:
-        return Deployment(image, module, port, inputs_from=inputs, routes=routes)
-    built = Image.get(workspace, image)
-    credentials = workspace.registry.credentials()
-    return Deployment(built, module, port, inputs_from=inputs, routes=routes, credentials=credentials)
+    what = image if "/" in image else Image.get(workspace, image)
+    return Deployment(what, module, port, inputs_from=inputs, routes=routes, credentials=credentials)
 
 
 def _show_plan(out: Output, device: str, plan: Deployment) -> None:

@@ -1,4 +1,4 @@
-"""`sanderling image`: build, list, show, logs."""
+"""`sanderling image`: build, list, show, logs; copy is in `image_copy`."""
 
 from pathlib import Path
 from time import monotonic
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sanderling.cli import image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
@@ -164,3 +165,6 @@ def logs(
             ],
         }
     )
+
+
+app.command("copy", epilog=example(*image_copy.EXAMPLES))(image_copy.copy)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sanderling.cli import registry_serve, registry_space
+from sanderling.cli import registry_login, registry_serve, registry_space, registry_token, registry_upstream
 from sanderling.cli.help import example
 from sanderling.cli.output import JSON_HELP, Output, age_text, size_text
 from sanderling.errors import Invalid
@@ -15,6 +15,10 @@ from sanderling.sdk.workspace import Workspace
 app = typer.Typer(help="Look into the registry and manage who may pull.", no_args_is_help=True)
 app.command("serve", epilog=example(registry_serve.EXAMPLE))(registry_serve.serve)
 registry_space.add_to(app)
+
+app.add_typer(registry_token.app, name="token")
+app.add_typer(registry_upstream.app, name="upstream")
+app.command("login", epilog=example(registry_login.EXAMPLE))(registry_login.login)
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 
@@ -73,7 +77,7 @@ def credentials(
         out.step(f"The admin user is {'on' if enable else 'off'}")
     if regenerate is not None:
         registry.regenerate(regenerate)
-        out.step(f"{regenerate} is new; devices that were deployed with the old one need a new deployment")
+        out.step(f"{regenerate} is new; whoever signed in with the old one is refused")
     shown = registry.credentials()
     _show(out, shown)
     out.result(

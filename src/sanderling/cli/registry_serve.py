@@ -33,6 +33,13 @@ def serve(
     http: Annotated[
         bool, typer.Option("--http", help="Plain HTTP: passwords and images can be read on the way.")
     ] = False,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=REGISTRY", help="Pull REGISTRY through as NAME/..., such as hub=docker.io."),
+    ] = None,
+    upstreams: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More of them, with credentials: a TOML file.")
+    ] = None,
     blobs: Blobs = None,
     blobs_endpoint: BlobsEndpoint = None,
     blobs_region: BlobsRegion = None,
@@ -57,6 +64,8 @@ def serve(
         public_url=public_url,
         is_open=no_auth,
         is_plain=http,
+        upstreams=tuple(upstream or ()),
+        upstreams_file=upstreams,
         blobs=blobs,
         blobs_endpoint=blobs_endpoint,
         blobs_region=blobs_region,

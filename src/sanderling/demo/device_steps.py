@@ -12,7 +12,6 @@ from sanderling.iot import ConnectionString
 from sanderling.sdk.deployment import Deployment
 from sanderling.sdk.device import Device
 from sanderling.sdk.image import Image
-from sanderling.sdk.registry import Credentials
 from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
@@ -50,9 +49,9 @@ def start_device(scene: Scene, workspace: Workspace) -> OnDevice:
     return OnDevice(device, Identity(host, device.device_id, SENSOR, key))
 
 
-def deploy_module(scene: Scene, device: Device, image: Image, credentials: Credentials) -> None:
-    """Deploy the image as a module with its routes and the registry's credentials, and wait until it answers."""
-    plan = Deployment(image, host_port=scene.ports.module, inputs_from=["sensor/digits"], credentials=credentials)
+def deploy_module(scene: Scene, device: Device, image: Image) -> None:
+    """Deploy the image as a module with its routes, and wait until it answers."""
+    plan = Deployment(image, host_port=scene.ports.module, inputs_from=["sensor/digits"])
     for name, text in plan.routes.items():
         scene.say(f"route {name}: {text}")
     plan.apply(device)

@@ -7,7 +7,6 @@ from sanderling.errors import SanderlingError
 from sanderling.sdk.client import Client
 from sanderling.sdk.image import Image
 from sanderling.sdk.model import Model
-from sanderling.sdk.registry import Credentials
 from sanderling.sdk.workspace import Workspace
 
 WORKSPACE = "demo"
@@ -72,14 +71,14 @@ def build_image(scene: Scene, training: Training, model: Model) -> Image:
     return image
 
 
-def show_credentials(scene: Scene, model: Model) -> Credentials:
-    """Switch the registry's admin user on and show what a device would be given."""
+def show_credentials(scene: Scene, model: Model) -> None:
+    """Switch the registry's admin user on and show what `docker login` takes. Devices need none of it."""
     credentials = model.workspace.registry.enable_admin()
     scene.say(f"login server  {credentials.login_server}")
     scene.say(f"user name     {credentials.username}")
     for name, value in credentials.passwords.items():
         scene.say(f"{name:<13} {value}")
-    return credentials
+    scene.say("for docker login; the device signs in with its own identity, and may pull what it is to run")
 
 
 def _is_healthy(client: Client) -> bool:

@@ -124,10 +124,10 @@ def _tell(scene: Scene) -> _Told:
     training = steps.take("Train on handwritten digits", lambda: _train(scene))
     model = steps.take("Register the model", lambda: register_model(scene, client, training))
     image = steps.take("Build the image and push it", lambda: build_image(scene, training, model))
-    credentials = steps.take("Show the registry's credentials", lambda: show_credentials(scene, model))
+    steps.take("Show the registry's credentials", lambda: show_credentials(scene, model))
     on_device = steps.take("Start a device", lambda: start_device(scene, model.workspace))
     device = on_device.device
-    steps.take("Deploy the module", lambda: deploy_module(scene, device, image, credentials))
+    steps.take("Deploy the module", lambda: deploy_module(scene, device, image))
     online = steps.take("Score on the device", lambda: score_online(scene, on_device, training))
     offline = steps.take("Cut the link and restore it", lambda: score_offline(scene, on_device, training))
     return _Told(training, image, online, offline, steps.done)

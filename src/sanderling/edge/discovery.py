@@ -1,4 +1,4 @@
-"""Finds the hub's MQTT port: `GET /.well-known/sanderling`, remembered for when it does not answer."""
+"""Finds the hub's MQTT port and registry: `GET /.well-known/sanderling`, remembered for when it does not answer."""
 
 import asyncio
 import logging
@@ -24,27 +24,38 @@ class Discovery:
 
     async def fetch_mqtt_port(self) -> int:
         """Return the port of MQTT over TLS: as the hub says, else as it last said, else 8883."""
+        return _port_in(await self._describe()) or _DEFAULT_PORT
+
+    async def fetch_login_server(self) -> str | None:
+        """Return the hub's own registry: as the hub says, else as it last said, else None."""
+        return _login_server_in(await self._describe())
+
+    async def _describe(self) -> object:
+        """Return the hub's description of itself, at least with a port, or what is remembered of it, or None."""
         try:
             async with httpx.AsyncClient(verify=self._tls, timeout=10.0) as http:
                 response = await http.get(f"https://{self._host}/.well-known/sanderling")
             if response.status_code == 200 and len(response.content) < 65536:
-                port = _port_in(response.json())
-                if port is not None:
-                    await asyncio.to_thread(self._remember, port)
-                    return port
+                document = response.json()
+                if _port_in(document) is not None:
+                    await asyncio.to_thread(self._remember, document)
+                    return document
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
             _log.debug("the hub %s does not describe itself: %s", self._host, e)
         remembered = await asyncio.to_thread(find_json, self._path)
-        if isinstance(remembered, dict) and remembered.get("host") == self._host:
-            return _port_in(remembered) or _DEFAULT_PORT
-        return _DEFAULT_PORT
+        return remembered if isinstance(remembered, dict) and remembered.get("host") == self._host else None
 
-    def _remember(self, port: int) -> None:
-        document = {"host": self._host, "mqttPort": port}
-        if find_json(self._path) != document:
-            write_json(self._path, document)
+    def _remember(self, document: object) -> None:
+        kept = {"host": self._host, "mqttPort": _port_in(document), "loginServer": _login_server_in(document)}
+        if find_json(self._path) != kept:
+            write_json(self._path, kept)
 
 
 def _port_in(document: object) -> int | None:
     port = document.get("mqttPort") if isinstance(document, dict) else None
     return port if isinstance(port, int) and 0 < port < 65536 else None
+
+
+def _login_server_in(document: object) -> str | None:
+    name = document.get("loginServer") if isinstance(document, dict) else None
+    return name if isinstance(name, str) and 0 < len(name) < 300 else None

@@ -11,13 +11,15 @@ image is never half there.
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 from weakref import WeakValueDictionary
 
+from sanderling.edge import own_registry
 from sanderling.edge.content import ContentStore, Partial
 from sanderling.edge.engines import HeldImage
+from sanderling.edge.own_registry import OwnRegistry
 from sanderling.edge.trouble import why_unreachable
 from sanderling.errors import Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.iot import RegistryCredential
@@ -38,8 +40,10 @@ from sanderling.transfer import (
     NotTrusted,
     Patience,
     RegistryClient,
+    RightMissing,
     SignInNeeded,
     SignInRefused,
+    all_of,
 )
 
 _log = logging.getLogger(__name__)
@@ -84,13 +88,18 @@ class Puller:
         *,
         plain_http: Sequence[str] = (),
         max_image_bytes: int = MAX_IMAGE_BYTES,
+        own_registry: OwnRegistry | None = None,
     ) -> None:
-        """*plain_http* are registries (`host:port`) that are spoken to without TLS."""
+        """*plain_http* are registries (`host:port`) that are spoken to without TLS.
+
+        *own_registry* knows the credential for the hub's registry, for manifests that have none for it.
+        """
         self._content = content
         self._platform = platform
         self._tls = tls
         self._plain_http = frozenset(plain_http)
         self._max_image_bytes = max_image_bytes
+        self._own_registry = own_registry
         self._fetching: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(
@@ -109,6 +118,8 @@ class Puller:
             return held
         reference = Reference.parse(image)
         credential = find_credential(reference.registry, credentials)
+        if credential is None and self._own_registry is not None:
+            credential = await self._own_registry.find_credential(reference.registry)
         try:
             manifest = await self._fetch_all(reference, credential, progress)
         except SanderlingError as e:
@@ -138,8 +149,7 @@ class Puller:
             tally = _Tally(sum(sizes.values()), progress)
             await self._blob(client, manifest.config, tally)
             await asyncio.to_thread(self._check_config, reference, manifest)
-            gate = asyncio.Semaphore(_AT_ONCE)
-            await _all(self._gated(gate, client, layer, tally) for layer in _blobs(manifest)[1:])
+            await all_of([partial(self._blob, client, layer, tally) for layer in _blobs(manifest)[1:]], _AT_ONCE)
         return manifest
 
     async def _manifest(self, client: RegistryClient, reference: Reference) -> Manifest:
@@ -178,16 +188,6 @@ class Puller:
         if len(config.diff_ids) != len(manifest.layers):
             raise Invalid(f"image {reference}: its config and manifest differ in the number of layers")
 
-    async def _gated(
-        self,
-        gate: asyncio.Semaphore,
-        client: RegistryClient,
-        blob: Descriptor,
-        tally: _Tally,
-    ) -> None:
-        async with gate:
-            await self._blob(client, blob, tally)
-
     async def _blob(self, client: RegistryClient, blob: Descriptor, tally: _Tally) -> None:
         """Fetch one blob; a cut connection goes on where it was, as long as each brings something new."""
         lock = self._fetching.setdefault(blob.digest, asyncio.Lock())
@@ -199,43 +199,43 @@ class Puller:
     async def _blob_with_tries(self, client: RegistryClient, blob: Descriptor, tally: _Tally) -> None:
         failures, best = 0, 0
         while True:
-            partial = self._content.partial(blob.digest)
+            coming = self._content.partial(blob.digest)
             try:
-                await self._blob_once(client, blob, partial, tally)
+                await self._blob_once(client, blob, coming, tally)
             except Unavailable as e:
-                failures = 0 if partial.size_bytes > best else failures + 1
-                best = max(best, partial.size_bytes)
+                failures = 0 if coming.size_bytes > best else failures + 1
+                best = max(best, coming.size_bytes)
                 if failures >= _TRIES:
                     raise
                 _log.info("the pull of %s was cut and goes on: %s", blob.digest, e)
             else:
                 return
 
-    async def _blob_once(self, client: RegistryClient, blob: Descriptor, partial: Partial, tally: _Tally) -> None:
+    async def _blob_once(self, client: RegistryClient, blob: Descriptor, coming: Partial, tally: _Tally) -> None:
         try:
-            have = await asyncio.to_thread(partial.open)
+            have = await asyncio.to_thread(coming.open)
             if have > blob.size:
-                await asyncio.to_thread(partial.restart)
+                await asyncio.to_thread(coming.restart)
                 have = 0
             tally.set(blob.digest, have)
             if have < blob.size:
                 async with client.open_blob(blob.digest, have) as (begins, pieces):
                     if begins != have:
-                        await asyncio.to_thread(partial.restart)
+                        await asyncio.to_thread(coming.restart)
                         tally.set(blob.digest, 0)
-                    await self._receive(pieces, partial, blob, tally)
-            if partial.size_bytes < blob.size:
-                raise Unavailable(f"the registry's content {blob.digest} was cut at {partial.size_bytes} bytes")
-            await asyncio.to_thread(partial.finish)
+                    await self._receive(pieces, coming, blob, tally)
+            if coming.size_bytes < blob.size:
+                raise Unavailable(f"the registry's content {blob.digest} was cut at {coming.size_bytes} bytes")
+            await asyncio.to_thread(coming.finish)
         except OSError as e:
             raise Unavailable(f"the device cannot keep {blob.digest}: {e.strerror or e}") from e
         finally:
-            partial.close()
+            coming.close()
 
     async def _receive(
         self,
         pieces: AsyncIterator[bytes],
-        partial: Partial,
+        coming: Partial,
         blob: Descriptor,
         tally: _Tally,
     ) -> None:
@@ -243,13 +243,13 @@ class Puller:
         waiting = bytearray()
 
         async def write() -> None:
-            await asyncio.to_thread(partial.write, bytes(waiting))
-            tally.set(blob.digest, partial.size_bytes)
+            await asyncio.to_thread(coming.write, bytes(waiting))
+            tally.set(blob.digest, coming.size_bytes)
             waiting.clear()
 
         try:
             async for piece in pieces:
-                if partial.size_bytes + len(waiting) + len(piece) > blob.size:
+                if coming.size_bytes + len(waiting) + len(piece) > blob.size:
                     raise Invalid(f"the registry sends more than the {blob.size} bytes of {blob.digest}")
                 waiting += piece
                 if len(waiting) >= _PIECE_BYTES:
@@ -279,6 +279,11 @@ def _with_way_out(
                 f"the registry {registry} asks for credentials for {reference}, and the manifest has none: "
                 f"add registryCredentials with the address {registry}"
             )
+        case SignInRefused() | RightMissing() if credential is not None and credential.name == own_registry.NAME:
+            return Denied(
+                f"the registry {registry} does not let this device pull {reference}: "
+                "is the device enabled, and was its key regenerated?"
+            )
         case SignInRefused() if credential is not None:
             return Denied(
                 f"the registry {registry} refused the credentials of user {credential.username!r} for "
@@ -304,13 +309,3 @@ def explain(module: str, image: str, error: SanderlingError) -> str:
 def _blobs(manifest: Manifest) -> list[Descriptor]:
     """Return config and layers, each blob once."""
     return list({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
-
-
-async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all; the first error ends the others and is raised as itself."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in coroutines:
-                group.create_task(coroutine)
-    except ExceptionGroup as group_error:
-        raise group_error.exceptions[0] from None

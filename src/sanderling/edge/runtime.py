@@ -28,6 +28,7 @@ from sanderling.edge.gateway.hub import EdgeHub
 from sanderling.edge.identities import Identities
 from sanderling.edge.layout import Layout
 from sanderling.edge.link import HubLink
+from sanderling.edge.own_registry import OwnRegistry
 from sanderling.edge.pull import Puller
 from sanderling.edge.reconcile import Reconciler
 from sanderling.edge.report import agent_report
@@ -137,7 +138,13 @@ class Device:
         tls = self._ca.server_context(names, datetime.datetime.now(datetime.UTC))
         hub = EdgeHub(self._layout, self.identities, settings.max_store_bytes, self._link)
         workload = WorkloadApi(self._layout, self._ca, self._trust_bundle, self.identities.find, names)
-        puller = Puller(content, host_platform(), self._tls, plain_http=settings.plain_http_registries)
+        puller = Puller(
+            content,
+            host_platform(),
+            self._tls,
+            plain_http=settings.plain_http_registries,
+            own_registry=OwnRegistry(self._connection, self._discovery),
+        )
 
         def take_desired(desired: Json) -> None:
             self._desired.update(desired)

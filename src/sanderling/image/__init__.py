@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sanderling.image.build import BuildSettings, build, check
 from sanderling.image.environment import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
+from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
-from sanderling.image.registry_client import PushTarget
 from sanderling.image.script import ScriptInvalid, check_script
 
 if TYPE_CHECKING:

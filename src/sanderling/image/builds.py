@@ -31,8 +31,8 @@ from sanderling.image.build_process import BuildProcess
 from sanderling.image.build_records import BuildRecords, ImageBuild, ImageNotFound, State, WrongState
 from sanderling.image.events import Event, now_text
 from sanderling.image.figures import size_text
+from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
-from sanderling.image.registry_client import PushTarget
 from sanderling.oci import Platform, is_repository
 
 _log = logging.getLogger(__name__)

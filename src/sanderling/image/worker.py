@@ -91,7 +91,7 @@ def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: 
         raise Invalid("the build's description names no output: a layout or a push target")
     # The HTTP client is a quarter second of imports that other outputs do not need.
     from sanderling.image.push import push
-    from sanderling.image.registry_client import PushTarget
+    from sanderling.image.push_target import PushTarget
 
     target = PushTarget.from_json(output["push"], secrets)
     memory = Path(spec["cache"]) / "pushed" / f"{target.registry.replace(':', '_')}.json"

@@ -52,9 +52,11 @@ DONE = {
     "admin-on": "The admin user is on.",
     "admin-off": "The admin user is off; its passwords are refused.",
     "regenerated": "There is a new password; the old one is refused.",
+    "token-deleted": "The token is deleted; it is refused.",
 }
 
 Act = Callable[[Visit, Mapping[str, str]], str]
+Reply = Callable[[Visit, Mapping[str, str]], Page]
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
@@ -92,6 +94,8 @@ class Portal:
             Route(workspace + "/registry", self.page(registry.show_registry)),
             Route(workspace + "/registry/admin-user", self.action(registry.set_admin_user), methods=["POST"]),
             Route(workspace + "/registry/regenerate", self.action(registry.regenerate), methods=["POST"]),
+            Route(workspace + "/registry/tokens", self.reply(registry.create_token), methods=["POST"]),
+            Route(workspace + "/registry/delete-token", self.action(registry.delete_token), methods=["POST"]),
             Route("/fleet/devices", self.page(devices.show_devices)),
             Route("/fleet/devices/{device}", self.page(devices.show_device)),
             Route("/fleet/messages", self.page(devices.show_messages)),
@@ -126,6 +130,22 @@ class Portal:
             done = await self._ask(token, lambda client: act(self._visit(request, client), fields))
             back = path("workspaces", request.path_params["workspace"], "registry")
             return RedirectResponse(f"{back}?done={done}", status_code=303)
+
+        return answer
+
+    def reply(self, act: Reply) -> Endpoint:
+        """Return what answers a form with a page: for a secret that is shown once, and fits into no address."""
+
+        async def answer(request: Request) -> Response:
+            fields = await session.read_form(request)
+            token = signed_in(request)
+            session.check_csrf(fields, token)
+
+            def make(client: Client) -> str:
+                visit = self._visit(request, client)
+                return self._render(act(visit, fields), visit, token)
+
+            return html(await self._ask(token, make))
 
         return answer
 

@@ -47,7 +47,12 @@ MODULE = {
     "failed": Chip("failed", BAD, "triangle"),
     "dead": Chip("dead", BAD, "triangle"),
 }
-KINDS = {"image": IMAGE, "step": STEP, "device": DEVICE, "module": MODULE}
+TOKEN = {
+    "enabled": Chip("on", GOOD, "disc"),
+    "disabled": Chip("off", CALM, "square"),
+    "expired": Chip("expired", WARN, "diamond"),
+}
+KINDS = {"image": IMAGE, "step": STEP, "device": DEVICE, "module": MODULE, "token": TOKEN}
 
 
 def chip(kind: str, state: str) -> Chip:

@@ -3,6 +3,7 @@
     protocol    the distribution protocol over HTTP: routes, endpoints, refusals
     access      admin users, named tokens, devices, short-lived tokens, rights, throttle
     content     what repositories hold: writes, listings
+    upstream    other registries, pulled through and kept
     space       garbage collection, retention rules, quotas
 
 Everything durable is in SQL and in the blob store. Source: distribution-spec 1.1.
@@ -21,6 +22,9 @@ from sanderling.registry.space.quota import QuotaExceeded, RepositoryUsage, Usag
 from sanderling.registry.space.report import Gone, Report
 from sanderling.registry.space.rules import Rule
 from sanderling.registry.space.space import CollectionRuns
+from sanderling.registry.upstream.configured import parse_upstream, read_upstreams
+from sanderling.registry.upstream.rules import Upstream
+from sanderling.registry.upstream.stored import FixedUpstreams, StoredUpstreams, UpstreamNotFound
 
 __all__ = [
     "AdminUser",
@@ -28,6 +32,7 @@ __all__ = [
     "CollectionRuns",
     "DeviceStanding",
     "Devices",
+    "FixedUpstreams",
     "Gone",
     "ImageInfo",
     "IssuedToken",
@@ -45,6 +50,11 @@ __all__ = [
     "Rule",
     "Scope",
     "Slowed",
+    "StoredUpstreams",
     "TagInfo",
+    "Upstream",
+    "UpstreamNotFound",
     "Usage",
+    "parse_upstream",
+    "read_upstreams",
 ]

@@ -106,6 +106,46 @@ class NotSignedIn(Denied):
         self.scope, self.wider = scope, wider
 
 
+class CacheReadOnly(Unsupported):
+    """The repository stands for one of another registry."""
+
+    def __init__(self, repository: str, upstream: str, registry: str) -> None:
+        super().__init__(
+            f"{repository} is a cache of {registry} (upstream {upstream}) and takes no pushes; push to another name"
+        )
+        self.repository, self.upstream, self.registry = repository, upstream, registry
+
+
+class UpstreamUnavailable(Unavailable):
+    """What is wanted is not here, and its upstream does not give it now."""
+
+    def __init__(self, upstream: str, registry: str, why: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(
+            f"upstream {upstream} ({registry}): {why}; what was pulled before is served, and this was not: "
+            "try again later"
+        )
+        self.upstream, self.registry, self.why, self.retry_after_s = upstream, registry, why, retry_after_s
+
+
+class UpstreamLimited(UpstreamUnavailable):
+    """The upstream has had enough of our requests."""
+
+
+class UpstreamDamaged(UpstreamUnavailable):
+    """The upstream sent something else than was asked for; nothing of it is kept."""
+
+
+class UpstreamRefused(Denied):
+    """The upstream does not let us in, or not to this."""
+
+    def __init__(self, upstream: str, registry: str, why: str) -> None:
+        super().__init__(
+            f"upstream {upstream} ({registry}): {why}; does the repository exist there, and may the user whom "
+            f"`sanderling registry upstream show {upstream}` names pull it?"
+        )
+        self.upstream, self.registry, self.why = upstream, registry, why
+
+
 class BlobBeingRemoved(Unavailable):
     """The garbage collection removes the blob's bytes, or did of late: whether they are there is to be seen."""
 
@@ -141,6 +181,8 @@ _WIRE: tuple[tuple[type[SanderlingError], WireError, int | None], ...] = (
     (TokenExpired, WireError.UNAUTHORIZED, None),
     (Slowed, WireError.TOOMANYREQUESTS, None),
     (ClientGone, WireError.BLOB_UPLOAD_INVALID, 408),
+    (UpstreamLimited, WireError.TOOMANYREQUESTS, None),
+    (UpstreamDamaged, WireError.UNAVAILABLE, 502),
     (NotFound, WireError.BLOB_UNKNOWN, None),
     (Conflict, WireError.BLOB_UPLOAD_INVALID, 409),
     (Invalid, WireError.UNSUPPORTED, 400),

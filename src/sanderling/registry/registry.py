@@ -20,13 +20,18 @@ from sanderling.registry.space.links import BlobLinks
 from sanderling.registry.space.removals import GRACE_S
 from sanderling.registry.space.report import Report
 from sanderling.registry.space.space import Space
+from sanderling.registry.upstream.cache import PullThrough
+from sanderling.registry.upstream.marks import Marks
+from sanderling.registry.upstream.stored import Upstreams
 
 
 class Registry:
     """Repositories over SQL and a blob store; `app` speaks the protocol.
 
     The methods block; asynchronous callers use a thread. *login_server* is the
-    name and port that users give `docker login`. *in_use* returns the images
+    name and port that users give `docker login`. *upstreams* are the registries
+    that are pulled through: `FixedUpstreams`, or `StoredUpstreams` over SQL.
+    *in_use* returns the images
     (references, or digests alone) that no retention rule may delete. What was
     pushed or told of within *grace_s* is never deleted as garbage. `space` is
     about garbage, retention and quotas.
@@ -40,6 +45,7 @@ class Registry:
         login_server: str,
         *,
         clock: Callable[[], float] = time.time,
+        upstreams: Upstreams | None = None,
         in_use: Callable[[], Iterable[str]] = tuple,
         grace_s: float = GRACE_S,
     ) -> None:
@@ -49,18 +55,32 @@ class Registry:
         self._links = BlobLinks(self._content, blobs, clock, grace_s)
         self.space = Space(engine, blobs, clock=clock, in_use=in_use, grace_s=grace_s)
         self._listings = Listings(engine)
+        self._cache = PullThrough(self._content, blobs, self._links, Marks(engine, clock), upstreams)
 
     def app(self) -> RegistryApp:
         """Return the ASGI app that answers `/v2/...`; it sees whole paths, wherever it is mounted."""
         return RegistryApp(
             self._authorizer,
             self.login_server,
-            BlobEndpoint(self._content, self._blobs),
+            BlobEndpoint(self._content, self._blobs, self._cache),
             UploadEndpoint(self._content, self._blobs, self._links),
-            ManifestEndpoint(self._content, self._blobs),
-            ListEndpoint(self._listings),
+            ManifestEndpoint(self._content, self._blobs, self._cache),
+            ListEndpoint(self._listings, self._cache),
+            self._cache,
             clock=self._clock,
         )
+
+    def is_pulled_through(self, repository: str) -> bool:
+        """Say whether *repository* stands for one of an upstream: what is not here may come yet."""
+        return self._cache.covers(repository)
+
+    def find_upstream_trouble(self, name: str) -> str:
+        """Return why the upstream *name* is left alone just now, or empty."""
+        return self._cache.find_trouble(name)
+
+    async def close(self) -> None:
+        """End what goes on behind the requests: downloads from upstreams, which go on after the next start."""
+        await self._cache.close()
 
     def find_image(self, repository: str, reference: str) -> ImageInfo | None:
         """Return what is known of the image of a tag or digest, or None."""

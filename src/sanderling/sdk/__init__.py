@@ -6,7 +6,7 @@
     model = Model.register(workspace=ws, model_path="model.pkl", model_name="digits")
     image = Image.create(ws, "digits", script="score.py", environment="myenv.yml", models=[model]).wait()
     device = Device.create(ws, "press-4")
-    Deployment(image, host_port=5001, credentials=ws.registry.credentials()).apply(device)
+    Deployment(image, host_port=5001).apply(device)
 
 It speaks the server's public HTTP API and nothing else.
 """
@@ -15,9 +15,12 @@ from sanderling.sdk.deployment import Deployment, ManifestDeployment
 from sanderling.sdk.deployment_wait import DeploymentFailed
 from sanderling.sdk.device import Device
 from sanderling.sdk.image import BuildFailed, Image, LogEvent
+from sanderling.sdk.image_copy import ImageCopy, Side, copy_image
 from sanderling.sdk.messages import Message, Messages
 from sanderling.sdk.model import Model
 from sanderling.sdk.registry import Credentials, Registry
+from sanderling.sdk.registry_auth import RegistryAccount
+from sanderling.sdk.registry_tokens import IssuedToken, RegistryLogin, RegistryToken, RegistryTokens
 from sanderling.sdk.reports import ModuleState
 from sanderling.sdk.workspace import Workspace
 
@@ -28,6 +31,8 @@ __all__ = [
     "DeploymentFailed",
     "Device",
     "Image",
+    "ImageCopy",
+    "IssuedToken",
     "LogEvent",
     "ManifestDeployment",
     "Message",
@@ -35,5 +40,11 @@ __all__ = [
     "Model",
     "ModuleState",
     "Registry",
+    "RegistryAccount",
+    "RegistryLogin",
+    "RegistryToken",
+    "RegistryTokens",
+    "Side",
     "Workspace",
+    "copy_image",
 ]

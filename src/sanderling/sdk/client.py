@@ -69,6 +69,7 @@ class Client:
     ) -> None:
         self.url = check_url(url)
         self.timeout_s = timeout_s
+        self.ca_file = None if ca_file is None else Path(ca_file)
         verify = _tls_context(ca_file) if transport is None and self.url.startswith("https") else False
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(

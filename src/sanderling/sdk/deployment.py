@@ -18,6 +18,7 @@ from sanderling.sdk.device import Device
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
 from sanderling.sdk.registry import Credentials
+from sanderling.sdk.registry_tokens import IssuedToken
 from sanderling.sdk.reports import ModuleState
 
 SCORING_PORT = "5001/tcp"
@@ -35,7 +36,9 @@ class Deployment:
         host_port: The port of the device where `/score` answers; None publishes none.
         inputs_from: Whose messages are scored: `MODULE` for all that it sends, or `MODULE/OUTPUT`.
         routes: More routes, as `FROM ... INTO ...`.
-        credentials: For the image's registry; None when it needs none, or the device has them.
+        credentials: For the image's registry, put into the manifest. None when it needs none, and for the server's
+            own registry: a device signs in there with its own identity. A device that runs Azure's IoT Edge runtime
+            cannot do that; give it a token that was made for it (`workspace.registry.tokens.create`).
         env: Environment variables of the module.
         properties: Desired properties of the module's twin.
 
@@ -50,7 +53,7 @@ class Deployment:
         host_port: int | None = None,
         inputs_from: Sequence[str] = (),
         routes: Sequence[str] = (),
-        credentials: Credentials | None = None,
+        credentials: Credentials | IssuedToken | None = None,
         env: Mapping[str, str] | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> None:
@@ -112,7 +115,7 @@ class Deployment:
         return routes
 
     def _manifest(
-        self, credentials: Credentials | None, env: Mapping[str, str], properties: Mapping[str, Any]
+        self, credentials: Credentials | IssuedToken | None, env: Mapping[str, str], properties: Mapping[str, Any]
     ) -> dict[str, Any]:
         options: dict[str, Any] = {}
         if self.host_port is not None:
@@ -178,9 +181,12 @@ def _last_name(reference: str) -> str:
     return reference.split("@")[0].rsplit("/", 1)[-1].split(":")[0]
 
 
-def _registry_credentials(credentials: Credentials | None) -> tuple[RegistryCredential, ...]:
+def _registry_credentials(credentials: Credentials | IssuedToken | None) -> tuple[RegistryCredential, ...]:
     if credentials is None:
         return ()
+    if isinstance(credentials, IssuedToken):
+        name = credentials.token.name
+        return (RegistryCredential(name, credentials.login_server, credentials.username, credentials.password),)
     if not credentials.is_enabled or not credentials.passwords:
         raise hinted(
             Invalid(f"the registry's admin user {credentials.username!r} is off, so a device could not pull"),

@@ -7,6 +7,8 @@ from typing import Any
 
 from sanderling.errors import Invalid
 from sanderling.sdk.registry_space import RegistrySpace
+from sanderling.sdk.registry_tokens import RegistryLogin, RegistryTokens
+from sanderling.sdk.registry_upstreams import RegistryUpstreams
 from sanderling.sdk.wire import endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
@@ -56,10 +58,16 @@ class Registry:
 
     Args:
         workspace: The workspace.
+
+    Attributes:
+        tokens: Its named tokens.
+        upstreams: The registries that it pulls through; the owner's.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+        self.tokens = RegistryTokens(workspace)
+        self.upstreams = RegistryUpstreams(workspace)
 
     @property
     def space(self) -> RegistrySpace:
@@ -120,6 +128,16 @@ class Registry:
             raise Invalid(f"there is no {name!r}: the admin user has password and password2")
         self._call("POST", "regenerate", body={"name": name})
         return self.credentials()
+
+    def login(self) -> RegistryLogin:
+        """Make a password for yourself, for this workspace's repositories and three hours.
+
+        Returns:
+            What to give `docker login`.
+        """
+        values = self._call("POST", "login")
+        expires_time = parse_time(values["expiresAt"])
+        return RegistryLogin(values["loginServer"], values["username"], values["password"], expires_time)
 
     def _call(self, method: str, *segments: str, body: Any = None) -> Any:
         path = endpoint("api", "v1", "workspaces", self.workspace.name, "registry", *segments)

@@ -28,6 +28,8 @@ class ImageCheck:
             return
         wanted = reference.digest or reference.tag or "latest"
         if self._registry.find_image(reference.repository, wanted) is None:
+            if self._registry.is_pulled_through(reference.repository):
+                return  # as with other registries: the device's pull brings it here
             raise ImageMissing(image, self._what_is_there(reference.repository))
 
     def _what_is_there(self, repository: str) -> str:

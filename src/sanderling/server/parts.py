@@ -14,7 +14,7 @@ from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
 from sanderling.image import ImageBuilds, PushTarget
 from sanderling.oci import Digest, Platform
-from sanderling.registry import Registry, RegistryCredentials, Scope
+from sanderling.registry import Registry, RegistryCredentials, Scope, StoredUpstreams
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
 from sanderling.server.collections import Collections
 from sanderling.server.images import ImageCheck
@@ -43,6 +43,7 @@ class Parts:
     workspaces: Workspaces
     credentials: RegistryCredentials
     registry: Registry
+    upstreams: StoredUpstreams
     builds: ImageBuilds
     hub: Hub
     collections: Collections
@@ -80,12 +81,14 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
     credentials = RegistryCredentials(
         engine, seal.seal, seal.unseal, bearer=api_tokens.find, recall=api_tokens.recall, devices=devices
     )
+    upstreams = StoredUpstreams(engine, seal.seal, seal.unseal)
     registry = Registry(
         engine,
         registry_blobs,
         credentials,
         settings.login_server,
         in_use=lambda: hub.images(),  # the hub is made below, and asks the registry too
+        upstreams=upstreams,
     )
     builds = _make_builds(settings, tls, engine, credentials)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
@@ -106,6 +109,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         workspaces=workspaces,
         credentials=credentials,
         registry=registry,
+        upstreams=upstreams,
         builds=builds,
         hub=hub,
         collections=Collections(registry.collect_garbage),

@@ -31,7 +31,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sanderling.blobs import StorePlace, open_store
 from sanderling.durable import ensure_private_folder, write_durably
 from sanderling.errors import Invalid
-from sanderling.registry import Authorizer, Principal, Proof, Registry, RegistryCredentials
+from sanderling.registry import (
+    Authorizer,
+    FixedUpstreams,
+    Principal,
+    Proof,
+    Registry,
+    RegistryCredentials,
+    parse_upstream,
+    read_upstreams,
+)
 from sanderling.registry import Scope as Rights
 from sanderling.server.collections import Collections
 from sanderling.server.database import REGISTRY_DATABASE, DataFolder, open_database
@@ -68,6 +77,8 @@ class RegistrySettings:
     public_url: `https://name[:port]` as clients see it, when a proxy stands before it.
     is_open: everybody may do everything.
     is_plain: HTTP, without TLS.
+    upstreams, upstreams_file: registries that are pulled through, as `hub=docker.io` and in a TOML file
+        (`sanderling.registry.upstream.configured`).
     blobs: where layers are kept, as `ServerSettings` has it; None is ROOT/blobs.
     """
 
@@ -78,6 +89,8 @@ class RegistrySettings:
     public_url: str | None = None
     is_open: bool = False
     is_plain: bool = False
+    upstreams: tuple[str, ...] = ()
+    upstreams_file: Path | None = None
     blobs: str | None = None
     blobs_endpoint: str | None = None
     blobs_region: str | None = None
@@ -156,6 +169,7 @@ def run_registry(settings: RegistrySettings, ready: Callable[[RegistryInfo], Non
     """
     settings = replace(settings, root=settings.root.absolute())
     settings.addresses(settings.port)
+    upstreams = _upstreams(settings)
     allow_many_connections()
     folder = DataFolder(settings.root, REGISTRY_DATABASE, "--root")
     with ExitStack() as stack:
@@ -167,7 +181,7 @@ def run_registry(settings: RegistrySettings, ready: Callable[[RegistryInfo], Non
             tls = ensure_tls(settings.root / "tls", addresses.certificate_names(), utc_now())
         engine = open_database(settings.root / REGISTRY_DATABASE)
         stack.callback(engine.dispose)
-        registry = _join(settings, addresses.login_server, engine)
+        registry = _join(settings, addresses.login_server, engine, upstreams)
         info = _info(settings, addresses.login_server, tls)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(registry, tls, sockets, info, ready))
@@ -182,11 +196,16 @@ async def _healthy(scope: Scope, receive: Receive, send: Send) -> None:
     await JSONResponse({"status": "ok"})(scope, receive, send)
 
 
-def _join(settings: RegistrySettings, login_server: str, engine: Engine) -> Registry:
+def _upstreams(settings: RegistrySettings) -> FixedUpstreams:
+    given = [parse_upstream(text) for text in settings.upstreams]
+    return FixedUpstreams([*given, *(read_upstreams(settings.upstreams_file) if settings.upstreams_file else ())])
+
+
+def _join(settings: RegistrySettings, login_server: str, engine: Engine, upstreams: FixedUpstreams) -> Registry:
     # First, for it may not be to be had.
     blobs = open_store(settings.place, temporary=settings.root / "temporary")
     try:
-        return Registry(engine, blobs, _authorizer(settings, engine), login_server)
+        return Registry(engine, blobs, _authorizer(settings, engine), login_server, upstreams=upstreams)
     except DatabaseError as e:
         file = settings.root / REGISTRY_DATABASE
         raise Invalid(f"the database {file} cannot be used ({e.orig}): restore it from a backup") from e
@@ -258,6 +277,7 @@ async def _serve(
         group.create_task(collections.run(stopping))
         await server.serve(sockets)
         stopping.set()
+        await registry.close()
 
 
 async def _announce(server: HttpServer, info: RegistryInfo, ready: Callable[[RegistryInfo], None] | None) -> None:

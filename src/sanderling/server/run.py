@@ -108,6 +108,7 @@ async def _serve(
             group.create_task(parts.collections.run(parts.stopping))
             await server.serve(https)
             parts.stopping.set()
+            await parts.registry.close()
 
 
 @asynccontextmanager

@@ -30,6 +30,7 @@ from sanderling.transfer.errors import (
     BlobNotFound,
     Faulty,
     Insecure,
+    LengthMismatch,
     ManifestNotFound,
     NotTrusted,
     Refused,
@@ -39,13 +40,16 @@ from sanderling.transfer.errors import (
     Unreachable,
 )
 from sanderling.transfer.exchange import Patience, is_loopback
+from sanderling.transfer.files import read_file
 from sanderling.transfer.sign_in import Credential
+from sanderling.transfer.together import all_of
 
 __all__ = [
     "BlobNotFound",
     "Credential",
     "Faulty",
     "Insecure",
+    "LengthMismatch",
     "ManifestNotFound",
     "NotTrusted",
     "Patience",
@@ -55,5 +59,7 @@ __all__ = [
     "SignInNeeded",
     "SignInRefused",
     "Unreachable",
+    "all_of",
     "is_loopback",
+    "read_file",
 ]

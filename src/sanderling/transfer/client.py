@@ -6,8 +6,9 @@ Source: distribution-spec 1.1; for what each call raises, `sanderling.transfer.e
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -15,8 +16,19 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from sanderling.errors import Invalid, NotFound, Unavailable
-from sanderling.oci import MAX_DOCUMENT_BYTES, Descriptor, Digest, DigestMismatch, Hasher, Index, is_tag, media_types
-from sanderling.transfer.errors import BlobNotFound, Faulty, ManifestNotFound, Refused, RightMissing
+from sanderling.oci import (
+    MAX_DOCUMENT_BYTES,
+    Descriptor,
+    Digest,
+    DigestMismatch,
+    Hasher,
+    Index,
+    Manifest,
+    is_tag,
+    media_types,
+    parse_manifest,
+)
+from sanderling.transfer.errors import BlobNotFound, Faulty, LengthMismatch, ManifestNotFound, Refused, RightMissing
 from sanderling.transfer.exchange import Exchange, Patience, pull_scope, push_scope
 from sanderling.transfer.sign_in import Credential
 from sanderling.transfer.upload import OpenFrom, Upload
@@ -25,6 +37,10 @@ MAX_TAGS = 1_000_000
 _MAX_PAGES = 10_000
 _MAX_REFERRERS = 10_000
 _CUTS = 3  # in a row, none of which brought anything
+
+
+class _PastTheEnd(Invalid):
+    """The content ends before the byte that was asked for."""
 
 
 class RegistryClient:
@@ -132,7 +148,7 @@ class RegistryClient:
             if response.status_code == 404:
                 raise BlobNotFound(self.registry, self.repository, digest)
             if response.status_code == 416:
-                raise Invalid(f"registry {self.registry}: the content {digest} is shorter than {start} bytes")
+                raise _PastTheEnd(f"registry {self.registry}: the content {digest} is shorter than {start} bytes")
             begins = 0
             if response.status_code == 206:
                 found = re.match(r"bytes ([0-9]{1,19})-", response.headers.get("content-range", ""))
@@ -141,40 +157,38 @@ class RegistryClient:
                     raise Faulty(self.registry, what, f"byte {start} was asked for, and byte {begins} came")
             yield begins, self._exchange.pieces(response, what)
 
-    async def stream_blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
-        """Yield the bytes of a blob; a cut connection is taken up where it was.
+    async def stream_blob(self, descriptor: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a blob from *start*; a cut connection is taken up where it was.
 
-        Raises DigestMismatch after the last piece when the whole is not what it
-        should be, and `Invalid` when there is more than was promised.
+        Raises LengthMismatch when there is more than was promised; and, when it
+        began at 0, DigestMismatch after the last piece.
         """
         hasher = Hasher(descriptor.digest.algorithm)
-        failures = 0
-        while True:
-            before = hasher.size
+        position, failures = start, 0
+        while position < descriptor.size or position == 0:
+            before = position
             try:
-                async with self.open_blob(descriptor.digest, hasher.size) as (begins, pieces):
-                    passed = hasher.size - begins  # what we have already and the registry sends again
+                async with self.open_blob(descriptor.digest, position) as (begins, pieces):
+                    passed = position - begins  # what we have already and the registry sends again
                     async for piece in pieces:
                         fresh = piece[passed:] if passed else piece
                         passed = max(0, passed - len(piece))
+                        position += len(fresh)
                         hasher.update(fresh)
-                        if hasher.size > descriptor.size:
-                            raise Invalid(
-                                f"the registry {self.registry} sends more than the {descriptor.size} bytes of "
-                                f"{descriptor.digest}"
-                            )
+                        if position > descriptor.size:
+                            raise LengthMismatch(what=descriptor.digest, expected=descriptor.size, actual=position)
                         if fresh:
                             yield fresh
-                if hasher.size < descriptor.size:
-                    raise Faulty(self.registry, f"fetching {descriptor.digest}", f"it ended at byte {hasher.size}")
+                if position < descriptor.size:
+                    raise Faulty(self.registry, f"fetching {descriptor.digest}", f"it ended at byte {position}")
                 break
+            except _PastTheEnd:
+                raise LengthMismatch(what=descriptor.digest, expected=descriptor.size, actual=position) from None
             except Unavailable:
-                failures = 0 if hasher.size > before else failures + 1
+                failures = 0 if position > before else failures + 1
                 if failures >= _CUTS:
                     raise
-            if hasher.size == descriptor.size:
-                break
-        if (actual := hasher.digest()) != descriptor.digest:
+        if start == 0 and (actual := hasher.digest()) != descriptor.digest:
             raise DigestMismatch(expected=descriptor.digest, actual=actual)
 
     async def has_blob(self, digest: Digest) -> bool:
@@ -213,9 +227,11 @@ class RegistryClient:
             headers={"Content-Type": media_type},
             body=raw,
         ) as response:
-            stored = _digest_in(response)
+            stored, knows_subject = _digest_in(response), "oci-subject" in response.headers
         if stored is not None and stored.algorithm == digest.algorithm and stored != digest:
             raise Faulty(self.registry, what, f"it was stored as {stored}, and is {digest}")
+        if not knows_subject:
+            await self._note_referrer(raw, media_type)
         return digest
 
     async def tags(self) -> AsyncIterator[str]:
@@ -251,12 +267,26 @@ class RegistryClient:
         return [one for one in found if not artifact_type or one.artifact_type == artifact_type]
 
     async def _referrers_by_tag(self, digest: Digest) -> list[Descriptor]:
-        tag = f"{digest.algorithm}-{digest.hex}"[:128]
         try:
-            raw, _ = await self.fetch_manifest(tag, media_types.OCI_INDEX)
+            raw, _ = await self.fetch_manifest(_referrers_tag(digest), media_types.OCI_INDEX)
             return list(Index.parse(raw).manifests)
         except (NotFound, Invalid):
             return []
+
+    async def _note_referrer(self, raw: bytes, media_type: str) -> None:
+        """Add a manifest to its subject's list of referrers, where the registry keeps none itself."""
+        pushed = parse_manifest(raw, media_type)
+        if pushed.subject is None:
+            return
+        subject, artifact_type = pushed.subject.digest, pushed.artifact_type
+        if not artifact_type and isinstance(pushed, Manifest):
+            artifact_type = pushed.config.media_type
+        listed = await self._referrers_by_tag(subject)
+        if any(one.digest == pushed.digest for one in listed):
+            return
+        entry = replace(pushed.descriptor(), annotations=pushed.annotations, artifact_type=artifact_type)
+        index = Index.build([*listed, entry])
+        await self.push_manifest(_referrers_tag(subject), index.raw, index.media_type)
 
     async def _pages(self, url: str, what: str) -> AsyncIterator[dict[str, Any]]:
         for _ in range(_MAX_PAGES):
@@ -299,6 +329,11 @@ def _digest_in(response: httpx.Response) -> Digest | None:
         return Digest.parse(response.headers["docker-content-digest"])
     except (KeyError, Invalid):
         return None
+
+
+def _referrers_tag(digest: Digest) -> str:
+    # distribution-spec 1.1, "Referrers Tag Schema": the encoded part is cut off at 64 characters.
+    return f"{digest.algorithm}-{digest.hex[:64]}"
 
 
 def _is_number(text: str) -> bool:

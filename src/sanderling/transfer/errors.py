@@ -6,8 +6,10 @@
                 ├─ SignInRefused               a credential that it does not take
                 └─ RightMissing                known, and may not
     NotFound ───── ManifestNotFound, BlobNotFound
-    Invalid ────── Refused                     any other 4xx
-    Invalid ────── Insecure                    would send what is secret, or what is fetched, in the open
+    Invalid ────── LengthMismatch              content is longer or shorter than was promised
+                ├─ Damaged                     a place keeps other content than it says
+                ├─ Refused                     any other 4xx
+                └─ Insecure                    would send what is secret, or what is fetched, in the open
 
 A caller that knows a better way out (which file, which option) catches the class
 and says so.
@@ -87,6 +89,25 @@ class BlobNotFound(NotFound):
     def __init__(self, registry: str, repository: str, digest: str) -> None:
         super().__init__(f"the registry {registry} lacks the content {digest} of {repository}; push it again")
         self.registry, self.repository, self.digest = registry, repository, digest
+
+
+class LengthMismatch(Invalid):
+    """Content has another length than its descriptor says; *actual* is how much was seen."""
+
+    def __init__(self, *, what: str, expected: int, actual: int) -> None:
+        how = (
+            f"is longer than the {expected} bytes" if actual > expected else f"ends at byte {actual} of the {expected}"
+        )
+        super().__init__(f"the content {what} {how} that were promised: it is damaged")
+        self.expected, self.actual = expected, actual
+
+
+class Damaged(Invalid):
+    """What *place* keeps under *digest* is other content; nothing of it was published."""
+
+    def __init__(self, place: str, digest: str, reason: str) -> None:
+        super().__init__(f"{place}: {digest} is damaged there: {reason}; nothing was published")
+        self.place, self.digest = place, digest
 
 
 class Refused(Invalid):

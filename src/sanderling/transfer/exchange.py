@@ -100,9 +100,11 @@ class Exchange:
         host = _DOCKER_HUB.get(registry, registry)
         self.base = f"{'http' if is_plain_http else 'https'}://{host}"
         self._may_fall_back = is_plain_http is None and is_loopback(registry)
+        self._fell_back = False
         self.patience = patience
         self._username = credential.username if credential is not None and token is None else None
         self._is_anonymous = credential is None and token is None
+        self._is_met, self._meeting = False, asyncio.Lock()
         self._sign_in = SignIn(registry, repository, credential, token, self._ask)
         trust_env = uses_proxy and not is_loopback(registry)
         try:
@@ -183,7 +185,7 @@ class Exchange:
         while True:
             is_last = attempt + 1 >= patience.attempts
             try:
-                response = await self._signed_in(call)
+                response = await self._introduced(call)
             except httpx.HTTPError as e:
                 if self._falls_back(e):
                     call = replace(call, url=call.url.replace("https://", "http://", 1))
@@ -202,6 +204,21 @@ class Exchange:
                 pause_s = max(patience.pause_s(attempt), error.retry_after_s)
             attempt += 1
             await asyncio.sleep(pause_s)
+
+    async def _introduced(self, call: _Call) -> httpx.Response:
+        """Send; until the registry has answered once, one request at a time.
+
+        So it is found out once, and not by all at once, whether it is there, is
+        trusted, speaks TLS, and how to sign in.
+        """
+        if self._is_met:
+            return await self._signed_in(call)
+        async with self._meeting:
+            if self._fell_back and call.url.startswith("https://"):
+                call = replace(call, url=call.url.replace("https://", "http://", 1))  # found out while we waited
+            response = await self._signed_in(call)
+            self._is_met = True
+            return response
 
     async def _signed_in(self, call: _Call) -> httpx.Response:
         """Send, and sign in when asked to; another answer than 401, or an error."""
@@ -287,7 +304,7 @@ class Exchange:
         text = str(error)
         if not any(sign in text for sign in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "record layer failure")):
             return False
-        self._may_fall_back = False
+        self._may_fall_back, self._fell_back = False, True
         self.base = self.base.replace("https://", "http://", 1)
         return True
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sanderling.errors import Denied, Invalid, SanderlingError, Unavailable
+from sanderling.errors import Denied, SanderlingError, Unavailable
 from sanderling.oci import Digest, DigestMismatch
-from sanderling.transfer.errors import Faulty, Refused
+from sanderling.transfer.errors import Faulty, LengthMismatch, Refused
 from sanderling.transfer.exchange import FINISH_TIMEOUT, NO_PATIENCE, Exchange, pull_scope, push_scope
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Content:
             async for piece in pieces:
                 begins, position = position, position + len(piece)
                 if position > self.size:
-                    raise Invalid(f"the content {self.digest} is longer than the {self.size} bytes it should have")
+                    raise LengthMismatch(what=self.digest, expected=self.size, actual=position)
                 state.update(piece)
                 if position == self.size:
                     self._check(state)
@@ -88,8 +88,10 @@ class _Content:
                     yield fresh
                     self.sent += len(fresh)
                     self.progress(position)
+                if position == self.size:
+                    return  # and verified: what may come after it is not part of it
         if position < self.size:
-            raise Invalid(f"the content {self.digest} ends at byte {position}, and {self.size} were promised")
+            raise LengthMismatch(what=self.digest, expected=self.size, actual=position)
         if self.size == 0:
             self._check(state)
 

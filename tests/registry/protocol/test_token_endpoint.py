@@ -136,7 +136,63 @@ async def test_a_wrong_password_gives_no_token(anonymous: httpx.AsyncClient, adm
     form = {"grant_type": "password", "username": "demo", "password": "wrong"}
     assert (await anonymous.post("/v2/token", data=form)).status_code == 401
     answers = [(await anonymous.get("/v2/token", headers=basic("demo", "wrong"))).status_code for _ in range(4)]
-    assert 429 in answers
+    assert answers == [401, 401, 401, 429]
+    assert (await anonymous.get("/v2/token", headers=admin)).status_code == 200
+
+
+async def test_docker_login_asks_for_an_offline_token_that_ends_with_the_password(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials, admin: dict[str, str], clock: Clock
+) -> None:
+    asked = {"account": "demo", "client_id": "docker", "offline_token": "true", "service": "localhost:8443", "x": "y"}
+    document = (await anonymous.get("/v2/token", headers=admin, params=asked)).json()
+    clock.now += 30 * 86400
+    form = {
+        "grant_type": "refresh_token",
+        "service": "localhost:8443",
+        "client_id": "docker",
+        "scope": "repository:demo/digits:pull,push repository:other/digits:pull",
+        "refresh_token": document["refresh_token"],
+    }
+    renewed = (await anonymous.post("/v2/token", data=form)).json()
+    assert renewed["scope"] == "repository:demo/digits:pull,push"
+    assert "refresh_token" not in renewed
+    assert (await anonymous.get("/v2/", headers=bearer(renewed))).status_code == 200
+    credentials.regenerate("demo", "password2")
+    assert (await anonymous.post("/v2/token", data=form)).status_code == 200
+    credentials.regenerate("demo", "password")
+    assert (await anonymous.post("/v2/token", data=form)).status_code == 401
+    assert (await anonymous.get("/v2/", headers=bearer(renewed))).status_code == 401
+
+
+async def test_a_form_may_ask_for_an_offline_token_too(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials, clock: Clock
+) -> None:
+    issued = credentials.tokens.create("demo", "ci", [Scope.of("demo/*", "pull")], expires_at=clock.now + 86400)
+    form = {"grant_type": "password", "username": "demo.ci", "password": issued.password, "access_type": "offline"}
+    refresh = (await anonymous.post("/v2/token", data=form)).json()["refresh_token"]
+    again = {"grant_type": "refresh_token", "refresh_token": refresh, "scope": "repository:demo/a:pull,push"}
+    clock.now += 86400 - 60
+    document = (await anonymous.post("/v2/token", data=again)).json()
+    assert (document["scope"], int(document["expires_in"])) == ("repository:demo/a:pull", 60)
+    clock.now += 60
+    assert (await anonymous.post("/v2/token", data=again)).status_code == 401
+    assert (await anonymous.get("/v2/", headers=bearer(document))).status_code == 401
+
+
+async def test_an_issued_token_is_not_made_longer(
+    anonymous: httpx.AsyncClient, credentials: RegistryCredentials
+) -> None:
+    issued = credentials.issue("build", [Scope.of("demo/*", "pull")], 60)
+    document = await token_of(anonymous, basic("build", issued), "repository:demo/a:pull")
+    assert int(document["expires_in"]) == 60
+    asked = (await anonymous.get("/v2/token", headers=basic("build", issued), params={"offline_token": "true"})).json()
+    assert "refresh_token" not in asked
+
+
+async def test_more_scopes_than_a_token_holds_are_refused(anonymous: httpx.AsyncClient, admin: dict[str, str]) -> None:
+    scopes = [f"repository:demo/{'x' * 240}{number}:pull" for number in range(50)]
+    response = await anonymous.get("/v2/token", headers=admin, params={"scope": scopes})
+    assert (response.status_code, "fewer" in response.text) == (400, True)
 
 
 @pytest.mark.parametrize("content", [b"", b"grant_type=code", b"\xff\xfe", b"&" * 200, b"grant_type=password&" * 99])

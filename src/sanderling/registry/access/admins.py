@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, bindparam, select, update
 
 from sanderling.errors import Invalid
 from sanderling.oci import is_repository
@@ -20,6 +20,8 @@ from sanderling.registry.access.secrets import new_password
 PasswordName = Literal["password", "password2"]
 PASSWORD_NAMES: tuple[PasswordName, PasswordName] = ("password", "password2")
 _MAX_UNSEALED = 1000
+# Built once: every request that rests on a password asks it.
+_FIND = select(tables.admins).where(tables.admins.c.workspace == bindparam("workspace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,8 @@ class Admins:
 
     def find(self, workspace: str) -> AdminUser | None:
         """Return the admin user, or None."""
-        query = select(tables.admins).where(tables.admins.c.workspace == workspace)
         with self._engine.connect() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_FIND, {"workspace": workspace}).one_or_none()
         if row is None:
             return None
         return AdminUser(row.workspace, row.enabled, (self._open(row.password), self._open(row.password2)))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Engine, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sanderling.errors import Conflict, Invalid
@@ -27,6 +27,8 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _NOTE_USE_AFTER_S = 60.0
 
 _TABLE = tables.tokens.c
+# Built once: every request that rests on a token asks it.
+_FIND = select(tables.tokens).where(_TABLE.workspace == bindparam("workspace"), _TABLE.name == bindparam("name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,8 @@ class NamedTokens:
 
     def find(self, workspace: str, name: str) -> NamedToken | None:
         """Return the token, or None."""
-        query = select(tables.tokens).where(_TABLE.workspace == workspace, _TABLE.name == name)
         with self._engine.connect() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_FIND, {"workspace": workspace, "name": name}).one_or_none()
         return None if row is None else _token(row)
 
     def get(self, workspace: str, name: str) -> NamedToken:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, ScalarSelect, Select, bindparam, dele
 from sanderling.blobs import BlobInfo, BlobNotFound, UploadNotFound
 from sanderling.oci import Digest, ImageConfig, Index, Manifest
 from sanderling.registry import tables
-from sanderling.registry.content.manifest_rows import find_needs, manifest_row
+from sanderling.registry.content.manifest_rows import Need, find_needs, manifest_row, promised_needs
 from sanderling.registry.errors import BlobBeingRemoved, ManifestNotFound
 from sanderling.registry.space.quota import check_room, find_room
 from sanderling.registry.space.removals import GRACE_S, Removal, find_removal, forget_removal, serialise
@@ -41,6 +41,8 @@ _MANIFEST_BY_TAG = _MANIFEST.join(
     (tables.tags.c.repository_id == tables.manifests.c.repository_id)
     & (tables.tags.c.digest == tables.manifests.c.digest),
 ).where(tables.tags.c.name == bindparam("reference"))
+_DIGEST_BY_DIGEST = _MANIFEST_BY_DIGEST.with_only_columns(tables.manifests.c.digest)
+_DIGEST_BY_TAG = _MANIFEST_BY_TAG.with_only_columns(tables.manifests.c.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,24 +204,41 @@ class Content:
         names, `ManifestInvalid` when a size differs from what is there,
         `QuotaExceeded`.
         """
-        now = self._clock()
         with self._engine.begin() as connection:
             repository_id = self._ensure_repository(connection, repository)
             needs = find_needs(connection, repository_id, repository, parsed)
-            row = manifest_row(parsed, config, needs)
-            key: dict[str, object] = {"repository_id": repository_id, "digest": str(digest)}
-            if _has_manifest(connection, repository_id, digest):
-                self._touch(connection, repository_id, digest)
-            else:
-                check_room(connection, repository, len(parsed.raw))
-            tables.put_row(connection, tables.manifests, key | row | {"pushed_at": now}, replace=False)
-            for needed in needs:
-                entry = {"repository_id": repository_id, "manifest_digest": str(digest), **needed.row()}
-                tables.put_row(connection, tables.references, entry, replace=False)
-            for tag in tags:
-                self._touch_tagged(connection, repository_id, tag)
-                entry = key | {"name": tag, "pushed_at": now}
-                tables.put_row(connection, tables.tags, entry, replace=True)
+            self._put_rows(connection, (repository, repository_id), digest, manifest_row(parsed, config, needs), needs)
+            self._put_tags(connection, repository_id, digest, tags)
+
+    def put_promised(
+        self, repository: str, digest: Digest, parsed: Manifest | Index, tags: Iterable[str], config: ImageConfig | None
+    ) -> None:
+        """Keep a manifest of an upstream as `put_manifest` does, before what it names is here.
+
+        Its references are the promise: `find_promised_size` knows them.
+        """
+        needs = promised_needs(parsed)
+        with self._engine.begin() as connection:
+            repository_id = self._ensure_repository(connection, repository)
+            self._put_rows(connection, (repository, repository_id), digest, manifest_row(parsed, config, needs), needs)
+            self._put_tags(connection, repository_id, digest, tags)
+
+    def find_promised_size(self, repository: str, digest: Digest) -> int | None:
+        """Return the size that a manifest in *repository* says the blob has; None when none names it."""
+        table = tables.references
+        query = select(func.max(table.c.size_bytes)).where(
+            table.c.repository_id == _id_of(repository), table.c.digest == digest, table.c.is_manifest.is_(False)
+        )
+        with self._engine.connect() as connection:
+            found: int | None = connection.execute(query).scalar_one_or_none()
+        return found
+
+    def find_digest(self, repository: str, reference: str) -> Digest | None:
+        """Return the digest of the manifest of a tag or a digest, when it is here."""
+        query = _DIGEST_BY_DIGEST if ":" in reference else _DIGEST_BY_TAG
+        with self._engine.connect() as connection:
+            found = connection.execute(query, {"repository": repository, "reference": reference}).scalar_one_or_none()
+        return None if found is None else Digest(found)
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """Delete the manifest and the tags that name it; raise `ManifestNotFound`."""
@@ -248,6 +267,38 @@ class Content:
                 self._touch_tagged(connection, repository_id, tag)
             if connection.execute(statement).rowcount == 0:
                 raise ManifestNotFound(repository, tag)
+
+    def _put_rows(
+        self,
+        connection: Connection,
+        repository: tuple[str, int],
+        digest: Digest,
+        row: dict[str, object],
+        needs: list[Need],
+    ) -> None:
+        name, repository_id = repository
+        key: dict[str, object] = {"repository_id": repository_id, "digest": str(digest)}
+        if _has_manifest(connection, repository_id, digest):
+            self._touch(connection, repository_id, digest)
+        else:
+            raw = row["raw"]
+            assert isinstance(raw, bytes)
+            check_room(connection, name, len(raw))
+        tables.put_row(connection, tables.manifests, key | row | {"pushed_at": self._clock()}, replace=False)
+        for needed in needs:
+            entry = {"repository_id": repository_id, "manifest_digest": str(digest), **needed.row()}
+            tables.put_row(connection, tables.references, entry, replace=False)
+
+    def _put_tags(self, connection: Connection, repository_id: int, digest: Digest, tags: Iterable[str]) -> None:
+        for tag in tags:
+            self._touch_tagged(connection, repository_id, tag)
+            entry: dict[str, object] = {
+                "repository_id": repository_id,
+                "digest": str(digest),
+                "name": tag,
+                "pushed_at": self._clock(),
+            }
+            tables.put_row(connection, tables.tags, entry, replace=True)
 
     def _touch(self, connection: Connection, repository_id: int, digest: str) -> None:
         row: dict[str, object] = {"repository_id": repository_id, "digest": digest, "touched_at": self._clock()}

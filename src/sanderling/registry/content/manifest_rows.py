@@ -57,6 +57,13 @@ def find_needs(connection: Connection, repository_id: int, repository: str, pars
     return list(needs.values())
 
 
+def promised_needs(parsed: Manifest | Index) -> list[Need]:
+    """Return what a manifest of an upstream names, each once: as large as it says, here or not."""
+    named = parsed.manifests if isinstance(parsed, Index) else (parsed.config, *parsed.layers)
+    needs = (Need(d.digest, d.media_type in _MANIFEST_TYPES, d.size, d.size) for d in named)
+    return list({need.digest: need for need in needs}.values())
+
+
 def manifest_row(parsed: Manifest | Index, config: ImageConfig | None, needs: list[Need]) -> dict[str, object]:
     """Return the columns of `manifests` that follow from the content."""
     artifact_type = parsed.artifact_type

@@ -15,18 +15,20 @@ from sanderling.registry.protocol.wire import (
     BlobResponse,
     Call,
     FileResponse,
+    PassingResponse,
     error_response,
     is_unchanged,
     parse_digest,
     parse_range,
 )
+from sanderling.registry.upstream.cache import Expected, PullThrough
 
 
 class BlobEndpoint:
     """Serves blobs that a row makes visible in the repository."""
 
-    def __init__(self, content: Content, blobs: BlobStore) -> None:
-        self._content, self._blobs = content, blobs
+    def __init__(self, content: Content, blobs: BlobStore, cache: PullThrough) -> None:
+        self._content, self._blobs, self._cache = content, blobs, cache
 
     async def get(self, call: Call) -> Response:
         """Answer GET and HEAD: 200, 206, 304 or 416."""
@@ -34,8 +36,12 @@ class BlobEndpoint:
         is_asked = call.request.method == "HEAD"  # a client that pushes looks what it need not send
         look = self._content.tell_blob if is_asked else self._content.find_blob
         info = await asyncio.to_thread(look, call.name, digest)
+        expected: Expected | None = None
         if info is None:
-            raise BlobNotFound(digest)
+            expected = await self._cache.find_expected(call.name, digest)
+            if expected is None:
+                raise BlobNotFound(digest)
+            info = expected.blob
         headers = {
             "Content-Type": "application/octet-stream",
             "Docker-Content-Digest": digest,
@@ -60,6 +66,9 @@ class BlobEndpoint:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
+        if expected is not None:
+            download = await self._cache.begin(expected)
+            return PassingResponse(download.read(start, end), status, headers=headers)
         if isinstance(self._blobs, LocalFiles) and FileResponse.is_possible(request):
             file = await asyncio.to_thread(_open, self._blobs, digest)
             return FileResponse(file, start, end - start, status, headers)

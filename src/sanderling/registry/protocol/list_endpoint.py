@@ -1,19 +1,21 @@
 """Listings: tags, referrers, catalogue. distribution-spec 1.1, "Content Discovery"; Docker's `_catalog`."""
 
 import asyncio
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
 from sanderling.oci import canonical_json, media_types
 from sanderling.registry.content.listings import Listings
 from sanderling.registry.protocol.wire import Call, next_page, parse_digest, parse_page
+from sanderling.registry.upstream.cache import PullThrough
 
 
 class ListEndpoint:
     """Answers listings, page by page."""
 
-    def __init__(self, listings: Listings) -> None:
-        self._listings = listings
+    def __init__(self, listings: Listings, cache: PullThrough) -> None:
+        self._listings, self._cache = listings, cache
 
     async def tags(self, call: Call) -> Response:
         """Answer the tags of a repository, in the order of their bytes."""
@@ -35,6 +37,10 @@ class ListEndpoint:
         artifact_type = call.request.query_params.get("artifactType", "").replace("\x00", "")
         _, last = parse_page(call.request)
         found, more = await asyncio.to_thread(self._listings.referrers, call.name, subject, artifact_type[:255], last)
+        if not last:
+            known = {one["digest"] for one in found}
+            there = await self._cache.referrers(call.name, subject)
+            found += [one for one in there if one["digest"] not in known and _is_type(one, artifact_type)]
         document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": found}
         headers = {"Content-Type": media_types.OCI_INDEX}
         if artifact_type:
@@ -43,6 +49,10 @@ class ListEndpoint:
             parameters = {"last": more} | ({"artifactType": artifact_type} if artifact_type else {})
             headers |= next_page(f"/v2/{call.name}/referrers/{subject}", parameters)
         return Response(canonical_json(document), headers=headers)
+
+
+def _is_type(descriptor: dict[str, Any], artifact_type: str) -> bool:
+    return not artifact_type or descriptor.get("artifactType") == artifact_type
 
 
 def _link(path: str, names: list[str], limit: int) -> dict[str, str]:

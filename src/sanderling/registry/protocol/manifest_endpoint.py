@@ -20,7 +20,8 @@ from sanderling.oci import (
 )
 from sanderling.registry.content.content import Content
 from sanderling.registry.errors import ManifestInvalid, ManifestNotFound
-from sanderling.registry.protocol.wire import Call, accepts, check_tag, is_unchanged, parse_digest, read_body
+from sanderling.registry.protocol.wire import Call, accepts, check_tag, is_unchanged, parse_digest, quoted, read_body
+from sanderling.registry.upstream.cache import PullThrough
 
 _MAX_TAGS = 100
 
@@ -28,8 +29,8 @@ _MAX_TAGS = 100
 class ManifestEndpoint:
     """Serves manifests byte for byte as they were pushed."""
 
-    def __init__(self, content: Content, blobs: BlobStore) -> None:
-        self._content, self._blobs = content, blobs
+    def __init__(self, content: Content, blobs: BlobStore, cache: PullThrough) -> None:
+        self._content, self._blobs, self._cache = content, blobs, cache
 
     async def get(self, call: Call) -> Response:
         """Answer GET and HEAD, by tag or digest."""
@@ -37,6 +38,7 @@ class ManifestEndpoint:
             parse_digest(call.item)
         elif not is_tag(call.item):
             raise ManifestNotFound(call.name, call.item)
+        warning = await self._cache.ensure_manifest(call.name, call.item)
         found = await asyncio.to_thread(self._content.find_manifest, call.name, call.item)
         if found is None:
             raise ManifestNotFound(call.name, call.item)
@@ -45,6 +47,8 @@ class ManifestEndpoint:
         if call.request.method == "HEAD":  # an index may name it next
             await asyncio.to_thread(self._content.tell_manifest, call.name, found.digest)
         headers = {"Docker-Content-Digest": found.digest, "ETag": f'"{found.digest}"', "Vary": "Accept"}
+        if warning:  # RFC 7234, section 5.5.1: "Response is Stale"
+            headers["Warning"] = f"110 sanderling {quoted(warning)}"
         if is_unchanged(call.request, found.digest):
             return Response(status_code=304, headers=headers)
         headers |= {"Content-Type": found.media_type, "Content-Length": str(len(found.raw))}

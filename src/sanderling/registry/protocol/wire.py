@@ -26,6 +26,7 @@ from sanderling.registry.errors import (
     RangeInvalid,
     SizeInvalid,
     TagInvalid,
+    UpstreamUnavailable,
     wire_of,
 )
 
@@ -181,6 +182,12 @@ def is_unchanged(request: Request, digest: Digest) -> bool:
     return any(tag.strip().removeprefix("W/").strip('"') == digest for tag in tags.split(","))
 
 
+def quoted(text: str) -> str:
+    """Return *text* as a quoted string of a header (RFC 9110, section 5.6.4), at most 500 letters of it."""
+    plain = "".join(c if " " <= c <= "~" else "?" for c in text[:500])
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 class BlobResponse(StreamingResponse):
     """Streams a blob; closes it also when the client goes, and does not wait for one that sleeps."""
 
@@ -192,6 +199,17 @@ class BlobResponse(StreamingResponse):
         body: AsyncIterator[bytes] = self.body_iterator  # type: ignore[assignment]
         async with aclosing(body):  # type: ignore[type-var]
             await super().stream_response(send_in_time)
+
+
+class PassingResponse(BlobResponse):
+    """Streams a blob that is on its way in. When that fails the connection is cut, and nobody takes it for whole."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except SanderlingError:
+            # Its reason is in the log once, for all who read it. The HTTP server closes what is not complete.
+            return
 
 
 class FileResponse(Response):
@@ -218,6 +236,8 @@ def error_response(error: SanderlingError, headers: Mapping[str, str] | None = N
     code, status = wire_of(error)
     extra = dict(headers or {})
     if isinstance(error, Slowed):
+        extra["Retry-After"] = str(int(error.retry_after_s + 0.999))
+    if isinstance(error, UpstreamUnavailable) and error.retry_after_s:
         extra["Retry-After"] = str(int(error.retry_after_s + 0.999))
     if isinstance(error, WrongOffset):
         extra["Range"] = uploaded_range(error.expected)

@@ -14,6 +14,7 @@ from sanderling.server.api import (
     registry,
     registry_space,
     registry_tokens,
+    registry_upstreams,
     sign_in,
     well_known,
     workspaces,
@@ -48,6 +49,7 @@ def create_api(parts: Parts) -> FastAPI:
         registry,
         registry_space,
         registry_tokens,
+        registry_upstreams,
         devices,
         messages,
     ):

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from sanderling.blobs import StoreFull
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.server.access import TooManyAttempts, Unauthenticated
 
@@ -29,6 +30,7 @@ STATUS: tuple[tuple[type[SanderlingError], int, str], ...] = (
     (TooLarge, 413, "invalid"),
     (Invalid, 400, "invalid"),
     (TooManyAttempts, 429, "unavailable"),
+    (StoreFull, 507, "unavailable"),
     (Unavailable, 503, "unavailable"),
 )
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from fastapi import APIRouter
 
+from sanderling.errors import Conflict
 from sanderling.server.api.depends import CallerDep, OwnerDep, PartsDep, Shape, WorkspaceDep
 from sanderling.server.parts import Parts
 from sanderling.workspace import WorkspaceInfo
@@ -36,6 +37,8 @@ class NewToken(Shape):
 def create_workspace(parts: PartsDep, caller: CallerDep, body: NewWorkspace) -> WorkspaceShape:
     """Make a workspace. With existOk an existing one is returned as it is."""
     if caller.is_owner:
+        if any(upstream.takes(body.name) for upstream in parts.upstreams.all()):
+            raise Conflict(f"an upstream of the registry has the name {body.name!r}: choose another for the workspace")
         return _shape(parts, parts.workspaces.create(body.name, exist_ok=body.exist_ok))
     # A workspace's token may repeat its own `init`, and nothing else.
     caller.require_workspace(body.name)
