@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Up, run_cli
+from tests.registry.clients.images import blobs_of, write_layout
 from tests.registry.serving import served
-from tests.registry.test_skopeo import blobs_of, write_layout
 
 from sanderling.registry import RegistryCredentials
 

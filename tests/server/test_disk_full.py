@@ -197,7 +197,7 @@ SKOPEO = shutil.which("skopeo")
 
 @pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed (Debian: apt-get install skopeo)")
 def test_skopeo_shows_what_the_quota_says(make_server: MakeServer, tmp_path: Path) -> None:
-    from tests.registry.test_skopeo import write_layout
+    from tests.registry.clients.images import write_layout
 
     server = make_server()
     registry = ready(server)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.dockerd import running_dockerd
-from tests.registry.test_skopeo import blobs_of, write_layout
+from tests.registry.clients.images import blobs_of, write_layout
 from tests.registry_process import RegistryProcess, running_registry
 
 PEER = shutil.which("docker-registry")
