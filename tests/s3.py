@@ -19,7 +19,7 @@ from sanderling.blobs import BlobStore, StorePlace, open_store
 
 _BESIDE = Path(sys.executable).with_name("rclone")
 RCLONE = str(_BESIDE) if _BESIDE.exists() else shutil.which("rclone")
-_READY = re.compile(r"Starting s3 server on \[(http://127\.0\.0\.1:\d+)/")
+_READY = re.compile(r"Starting s3 server on \[(https?://127\.0\.0\.1:\d+)/")
 BUCKET = "layers"
 
 
@@ -62,14 +62,16 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Serve *folder* on a free port of the loopback."""
+def s3_server(folder: Path, tls: tuple[Path, Path] | None = None) -> Iterator[S3Server]:
+    """Serve *folder* on a free port of the loopback; *tls* is a certificate and its key."""
     assert RCLONE is not None
     root, log = folder / "buckets", folder / "rclone.log"
     (root / BUCKET).mkdir(parents=True)
     key, secret = "TEST" + secrets.token_hex(8), secrets.token_hex(16)
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "RCLONE_AUTH_KEY": f'"{key},{secret}"'}
     command = [RCLONE, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull, str(root)]
+    if tls is not None:
+        command += ["--cert", str(tls[0]), "--key", str(tls[1])]
     with log.open("w") as file:
         process = subprocess.Popen(command, env=environment, stderr=file, stdout=file)
     try:

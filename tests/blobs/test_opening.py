@@ -1,15 +1,18 @@
 """From what a user says to a store: what is wrong is named, with the way out, and without a secret."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.contracts.worlds import keep
 from tests.s3 import BUCKET, S3Server, s3_server
 
-from sanderling.blobs import FileBlobs, StorePlace, open_store
+from sanderling.blobs import BlobInfo, FileBlobs, StorePlace, open_store
 from sanderling.errors import Invalid, SanderlingError, Unavailable
+from sanderling.server.tls import ensure_tls, utc_now
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "top-secret"}
 
@@ -114,3 +117,14 @@ def test_who_does_not_use_a_bucket_does_not_pay_for_it() -> None:
 def assert_no_secret(error: SanderlingError, secret: str) -> None:
     assert secret not in error.message
     assert error.__cause__ is None
+
+
+def test_a_store_with_an_authority_of_its_own_is_trusted_when_it_is_named(tmp_path: Path) -> None:
+    tls = ensure_tls(tmp_path / "tls", ("127.0.0.1",), utc_now())
+    with s3_server(tmp_path, (tls.certificate, tls.key)) as s3:
+        place = StorePlace(f"s3://{BUCKET}/site")
+        with pytest.raises(Unavailable, match="it cannot be reached"):
+            open_store(place, environment=s3.environment)
+        store = open_store(place, environment={**s3.environment, "AWS_CA_BUNDLE": str(tls.ca)})
+        digest = asyncio.run(keep(store, b"kept " * 2_000_000))
+        assert asyncio.run(store.stat(digest)) == BlobInfo(digest, 10_000_000)

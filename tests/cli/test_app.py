@@ -15,8 +15,14 @@ HELP_S = 0.4
 COMMANDS = [
     "up", "init", "deploy", "messages", "demo", "serve", "status", "open", "edge run",
     "model register", "model list", "model show", "model download", "model delete",
-    "image build", "image list", "image show", "image logs",
-    "registry list", "registry credentials",
+    "image build", "image list", "image show", "image logs", "image copy",
+    "registry list", "registry credentials", "registry login",
+    "registry token create", "registry token list", "registry token disable", "registry token enable",
+    "registry token regenerate", "registry token delete",
+    "registry serve", "registry usage", "registry gc", "registry quota show", "registry quota set",
+    "registry retention show", "registry retention set", "registry retention clear",
+    "registry upstream add", "registry upstream list", "registry upstream show", "registry upstream enable",
+    "registry upstream disable", "registry upstream remove",
     "device create", "device list", "device show", "device connection-string", "device modules", "device delete",
 ]  # fmt: skip
 NO_DOCUMENT = {"serve", "demo", "edge run"}  # they run until they are ended

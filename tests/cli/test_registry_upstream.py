@@ -21,7 +21,7 @@ def test_an_upstream_is_added_shown_switched_and_removed(up: Any, project: Path)
     assert up.cli("registry", "upstream", "enable", name, cwd=project).returncode == 0
     assert up.cli("registry", "upstream", "remove", name, "--yes", cwd=project).returncode == 0
     gone = up.cli("registry", "upstream", "show", name, cwd=project)
-    assert gone.returncode == 1
+    assert gone.returncode == 2
     for done in (added, listed, facts):
         assert "s3cret-word" not in done.stdout + done.stderr
 

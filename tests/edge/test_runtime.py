@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -46,6 +47,15 @@ async def until_running(cloud: Cloud, name: str = "m", timeout_s: float = 30) ->
 
     found: dict[str, Any] = await until(running, f"{name} runs", timeout_s)
     return found
+
+
+async def test_a_module_runs_from_the_hubs_registry_without_credentials(cloud: Cloud, tmp_path: Path) -> None:
+    reference = cloud.push(tiny_image("sleep 300"))
+    connection = cloud.create_device()
+    cloud.deploy({"m": module(reference)}, has_credentials=False)
+    async with device(cloud, tmp_path / "edge", connection):
+        await until_running(cloud)
+    assert "SharedAccessSignature" not in json.dumps(cloud.reported())
 
 
 async def test_a_deployed_module_is_pulled_run_and_reported(cloud: Cloud, tmp_path: Path) -> None:

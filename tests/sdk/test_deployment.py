@@ -9,6 +9,7 @@ from sanderling.errors import Invalid, NotFound
 from sanderling.sdk.deployment_wait import modules_of
 from sanderling.sdk.hints import hints_of
 from sanderling.sdk.registry import Credentials
+from sanderling.sdk.registry_tokens import IssuedToken, RegistryToken, TokenScope
 
 IMAGE = "localhost:8443/demo/digits:1"
 
@@ -47,6 +48,21 @@ def test_credentials_go_into_the_manifest_for_their_registry() -> None:
         "demo": {"username": "demo", "password": "secret", "address": "localhost:8443"}
     }
     assert "secret" not in repr(credentials)
+
+
+def test_a_deployment_holds_no_credentials_unless_they_are_given() -> None:
+    assert agent(Deployment(IMAGE))["runtime"]["settings"]["registryCredentials"] == {}
+
+
+def test_a_token_goes_into_the_manifest_under_its_name() -> None:
+    scopes = (TokenScope("demo/digits", ("pull",)),)
+    token = RegistryToken("press", "demo.press", "", scopes, True, None, None, None, "press-4")
+    issued = IssuedToken("localhost:8443", token, "secret")
+    settings = agent(Deployment(IMAGE, credentials=issued))["runtime"]["settings"]
+    assert settings["registryCredentials"] == {
+        "press": {"username": "demo.press", "password": "secret", "address": "localhost:8443"}
+    }
+    assert "secret" not in repr(issued)
 
 
 def test_an_admin_user_that_is_off_is_refused_with_the_way_out() -> None:

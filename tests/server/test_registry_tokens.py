@@ -128,3 +128,14 @@ def test_the_document_of_the_api_has_the_tokens(server: RunningServer) -> None:
     assert {f"{root}/tokens", f"{root}/tokens/{{name}}", f"{root}/tokens/{{name}}/regenerate", f"{root}/login"} <= set(
         paths
     )
+
+
+def test_the_servers_log_has_no_secret(server: RunningServer) -> None:
+    issued = create(server, "logged").json()["password"]
+    login = server.api.post("/api/v1/workspaces/demo/registry/login").json()["password"]
+    for user, password in (("demo.logged", issued), ("token", login), ("demo", issued), ("token", server.token)):
+        server.anyone.get("/v2/token", auth=(user, password), params={"scope": "repository:demo/x:pull"})
+        server.anyone.get("/v2/demo/x/tags/list", auth=(user, password))
+        server.anyone.post("/v2/token", data={"grant_type": "password", "username": user, "password": password})
+    for secret in (issued, login, server.token):
+        assert secret not in server.errors()

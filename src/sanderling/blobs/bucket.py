@@ -1,4 +1,4 @@
-"""A bucket of an object store, through obstore: the only module that knows it.
+"""A bucket of an object store, through obstore, which `opening` connects and only this module speaks to.
 
 - Whatever goes wrong becomes `Unavailable`, or FileNotFoundError for one object. A message holds the error code of
   the store and nothing else of its answer, for answers may repeat parts of the signed request.

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from sanderling.blobs.bucket import Bucket
+from sanderling.blobs.opening import TRIALS
 from sanderling.errors import Unavailable
 
 FOLDER = "removing"
@@ -58,8 +59,13 @@ class Removals:
                 return
 
     async def remove_stale(self, before: float) -> int:
-        """Take away the marks of removers that were killed; return how many."""
-        stale = [info.key async for info in self._bucket.list(FOLDER) if info.modified_at < before]
+        """Take away the marks of removers that were killed, and what a killed start tried out; return how many."""
+        stale = [
+            info.key
+            for folder in (FOLDER, TRIALS)
+            async for info in self._bucket.list(folder)
+            if info.modified_at < before
+        ]
         await self._bucket.delete(stale)
         return len(stale)
 

@@ -4,6 +4,7 @@
     PREFIX/sha512/...
     PREFIX/uploads/            resumable uploads: see `object_uploads`
     PREFIX/removing/           removals that are under way: see `object_removals`
+    PREFIX/trial/              what a start tries the bucket out with, for a moment
 
 Any number of servers may use one bucket at once: nothing that was acknowledged is on the disk of one of them. What
 obstore leaves of a put that was cut off (parts of a multipart upload, never visible) goes by the bucket's own rule for

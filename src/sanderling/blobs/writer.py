@@ -63,7 +63,7 @@ def unpublish_older(target: Path, before: float) -> bool:
             target.unlink()
     except FileNotFoundError:
         return False
-    sync_folder(target.parent)
+    # Not synced: a name that comes back after a power cut is garbage still, and goes with the next run.
     return True
 
 

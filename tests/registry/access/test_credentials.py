@@ -148,3 +148,15 @@ def test_tokens_of_the_server_are_asked_of_the_server(engine: Engine) -> None:
     assert credentials.verify("other") is None
     assert credentials.authenticate("token", "api") == owner
     assert credentials.authenticate("demo", "api") is None
+
+
+def test_a_named_token_that_expired_is_said_so_to_its_holder_alone(
+    credentials: RegistryCredentials, clock: Clock
+) -> None:
+    issued = credentials.tokens.create("demo", "ci", [Scope.of("demo/*", "pull")], expires_at=clock.now + 60)
+    clock.now += 60
+    with pytest.raises(TokenExpired):
+        credentials.authenticate("demo.ci", issued.password)
+    assert credentials.authenticate("demo.ci", issued.password[:-1] + "?") is None
+    credentials.tokens.set_enabled("demo", "ci", False)
+    assert credentials.authenticate("demo.ci", issued.password) is None

@@ -128,3 +128,18 @@ def docker_archive(file: Path, name: str, layers: int) -> Path:
     manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": list(parts)}]
     file.write_bytes(tar_of(parts | {"config.json": config, "manifest.json": json.dumps(manifest).encode()}))
     return file
+
+
+def write_layout(folder: Path, architectures: tuple[str, ...] = ("amd64",)) -> list[Manifest]:
+    """Write a layout, tag 1: an image of some megabytes for each architecture, and an index when there are several."""
+    layout = Layout(folder)
+    manifests = [
+        layout.image(tar_of({"model.pkl": name.encode() + os.urandom(3_000_000)}), architecture=name)
+        for name in architectures
+    ]
+    if len(manifests) == 1:
+        layout.tag(manifests[0])
+    else:
+        platforms = [Platform("linux", name) for name in architectures]
+        layout.tag(layout.index([m.descriptor(p) for m, p in zip(manifests, platforms, strict=True)]))
+    return manifests

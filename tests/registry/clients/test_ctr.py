@@ -139,12 +139,15 @@ def test_a_device_pulls_with_its_token_and_cannot_push(
     images.ctr("images", "rm", "--sync", f"{name}:1")
     device = Images(*containerd, f"device:{site.token('demo/*', 'pull')}")
     device.pull(f"{name}:1")
-    assert "403 Forbidden" in device.push(f"{name}:2", f"{name}:1", fails=True)
+    # Refused, ctr 1.6 now and then waits for itself for ever: it is ended, and what it was told is read.
+    ctr = images.ctr
+    patient = Tool(needed("timeout", "coreutils"), ctr.home, ("10", ctr.program, "--debug", *ctr.options))
+    said = patient("images", "push", *device.options, f"{name}:2", f"{name}:1", fails=True).text
+    assert "403 Forbidden" in said
+    assert "device may not push demo/" in said
 
 
-def test_the_documentation_is_right(
-    images: Images, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documentation_is_right(images: Images, site: Site, tmp_path: Path) -> None:
     source, _ = simple(tmp_path / "in")
     load(images, source, f"{site.address}/demo/digits:1", tmp_path)
     images.push(f"{site.address}/demo/digits:1")

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.registry_process import running_registry
 from tests.s3 import BUCKET, RCLONE, s3_server
 
 from sanderling.oci import media_types
+from sanderling.registry import Scope
 
 
 @pytest.fixture(scope="module")
@@ -301,3 +303,19 @@ def test_layers_in_a_bucket_go_there_and_back(skopeo: Tool, tmp_path: Path, monk
             skopeo("copy", "--all", "--dest-tls-verify=false", source, image)
             skopeo("copy", "--all", "--src-tls-verify=false", image, f"oci:{tmp_path}/out:1")
     assert blobs_of(tmp_path / "out") == blobs_of(tmp_path / "in")
+
+
+def test_a_named_token_pulls_until_it_expires(copy: Copy, site: Site, image: str, tmp_path: Path) -> None:
+    copy(simple(tmp_path / "in")[0], image)
+    names = (f"ci-{secrets.token_hex(4)}", f"ci-{secrets.token_hex(4)}")
+    pull, now = [Scope.of("demo/*", "pull")], time.time()
+    good = site.credentials.tokens.create("demo", names[0], pull, expires_at=now + 3600)
+    short = site.credentials.tokens.create("demo", names[1], pull, expires_at=now + 1)
+    there = {
+        issued: str(auth_file(tmp_path, site.address, issued.token.username, issued.password))
+        for issued in (good, short)
+    }
+    copy(image, f"oci:{tmp_path}/out:1", REGISTRY_AUTH_FILE=there[good])
+    time.sleep(max(0.0, now + 1.1 - time.time()))
+    said = copy(image, f"oci:{tmp_path}/out:2", fails=True, REGISTRY_AUTH_FILE=there[short])
+    assert "unauthorized: the token expired at " in said.err

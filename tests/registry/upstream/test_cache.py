@@ -100,7 +100,7 @@ async def test_what_everybody_left_is_here_the_next_time(source: Source, cache: 
         await anext(first.aiter_raw())
     source.gate.set()
     async with asyncio.timeout(5):
-        while cache.blobs.find(digest) is None:
+        while cache.blobs.find(digest) is None:  # noqa: ASYNC110 - the download has no listener here
             await asyncio.sleep(0.02)
     assert await cache.blob(digest) == layer
     assert source.count(digest) == 1
@@ -329,6 +329,27 @@ async def test_an_upstream_that_is_not_there_is_told_and_left_alone(tmp_path: Pa
         assert (response.status_code, code_of(response)) == (503, "UNAVAILABLE")
         assert address in response.text
     assert int(second.headers["retry-after"]) <= 5
+
+
+async def test_garbage_collection_keeps_what_was_pulled_and_what_is_promised(
+    source: Source, cache: Cache, clock: Clock
+) -> None:
+    pulled, promised = source.add_image([b"pulled"], "1"), source.add_image([b"promised"], "2")
+    await cache.pull("1")
+    await cache.client.get("/v2/hub/library/app/manifests/2")
+    clock.now += 30 * 86400
+    assert (await cache.registry.collect_garbage()).gone == ()
+    source.status = 503
+    assert await cache.pull("1") == [b"pulled"]
+    source.status = 0
+    clock.now += 3600  # the upstream is left alone by the true clock; what is here needs it not
+    assert await cache.pull(pulled.digest) == [b"pulled"]
+    await cache.client.delete(f"/v2/hub/library/app/manifests/{pulled.digest}")
+    clock.now += 30 * 86400
+    gone = {line.reference for line in (await cache.registry.collect_garbage()).gone}
+    assert {pulled.config.digest, pulled.layers[0].digest} <= gone
+    assert promised.config.digest not in gone
+    assert cache.blobs.find(pulled.layers[0].digest) is None
 
 
 async def test_a_client_of_no_upstream_is_as_before(source: Source, cache: Cache) -> None:

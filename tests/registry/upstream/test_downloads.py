@@ -108,6 +108,7 @@ async def test_a_blob_without_end_is_left_at_its_promised_size(tmp_path: Path, s
             await send(body(bytes(65536), more=True))
             await asyncio.sleep(0)
             sent += 65536
+        return None
 
     manifest = source.add_image([bytes(3 * MIB) + b"!"])
     config, digest = str(manifest.config.digest), manifest.layers[0].digest

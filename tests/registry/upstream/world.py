@@ -177,9 +177,9 @@ async def caching(
     folder: Path, *upstreams: Upstream, clock: Callable[[], float] | None = None, engine: Engine | None = None
 ) -> AsyncIterator[Cache]:
     """Serve a registry over *folder* that pulls through *upstreams*."""
-    folder.mkdir(exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     own = engine or make_engine(folder / "sanderling.db")
-    blobs = FileBlobs(folder / "blobs")
+    blobs = FileBlobs(folder / "blobs", *([] if clock is None else [clock]))
     options = {} if clock is None else {"clock": clock}
     registry = Registry(own, blobs, Everyone(), "localhost", upstreams=FixedUpstreams(upstreams), **options)
     try:

@@ -38,7 +38,7 @@ _MAX_USER = 1000
 
 
 class Authorizer(Protocol):
-    """What the protocol endpoint asks about callers. May block: it is called in a thread."""
+    """What the protocol endpoint asks about callers. All but `anyone` may block: they are called in a thread."""
 
     def authenticate(self, user: str, password: str, client: str = "") -> Principal | None:
         """Return who has this name and password; raise `Slowed`, `TokenExpired`."""

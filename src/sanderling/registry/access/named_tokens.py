@@ -9,10 +9,11 @@
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine, Row, bindparam, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from sanderling.errors import Conflict, Invalid
 from sanderling.registry import tables
@@ -152,10 +153,10 @@ class NamedTokens:
                 connection.execute(delete(tables.tokens).where(_TABLE.device == device))
 
     def note_use(self, token: NamedToken) -> None:
-        """Remember that *token* was used now, to the minute."""
+        """Remember that *token* was used now, to the minute; when the database is busy, the next time."""
         now = self._clock()
         if token.used_at is None or now - token.used_at >= _NOTE_USE_AFTER_S:
-            with self._engine.begin() as connection:
+            with suppress(OperationalError), self._engine.begin() as connection:
                 connection.execute(
                     update(tables.tokens)
                     .where(_TABLE.workspace == token.workspace, _TABLE.name == token.name)

@@ -19,7 +19,7 @@ from sanderling.registry.space.removals import MAX_DIGESTS, STALE_CLAIM_S, Remov
 from sanderling.registry.space.report import Gone, Kind
 from sanderling.registry.tables import blobs, references, repositories
 
-_CLAIMED_AT_ONCE = 32
+_CLAIMED_AT_ONCE = 100
 _LINK_WHY = "no manifest names it"
 _BLOB_WHY = "no repository has it"
 

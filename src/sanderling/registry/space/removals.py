@@ -41,11 +41,11 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, func, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
 
 from sanderling.oci import Digest
 from sanderling.registry.space.tables import removals
-from sanderling.registry.tables import blobs, put_row
+from sanderling.registry.tables import blobs
 
 GRACE_S = 24 * 3600.0
 STALE_CLAIM_S = 120.0
@@ -109,9 +109,10 @@ class Removals:
             }
             others |= linked(connection, wanted)
             claimed = [digest for digest in wanted if digest not in others]
-            for digest in claimed:
-                row: dict[str, object] = {"digest": str(digest), "claimed_at": now, "ended_at": None}
-                put_row(connection, removals, row, replace=True)
+            if claimed:
+                connection.execute(delete(removals).where(removals.c.digest.in_(claimed)))
+                rows = [{"digest": str(digest), "claimed_at": now, "ended_at": None} for digest in claimed]
+                connection.execute(insert(removals), rows)
         return claimed
 
     def end(self, removed: Collection[Digest], kept: Collection[Digest]) -> None:

@@ -9,11 +9,11 @@ so that a run which is killed between an index and what it names is taken up by 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Select, case, delete, exists, func, or_, select
+from sqlalchemy import Connection, Engine, Select, case, delete, func, insert, select
 
 from sanderling.registry.space.removals import MAX_DIGESTS
 from sanderling.registry.space.report import Gone, Kind
@@ -21,7 +21,7 @@ from sanderling.registry.space.rules import InUse, ManifestFacts, Plan, Rule, Sn
 from sanderling.registry.space.tables import expiring, rules, touches
 from sanderling.registry.tables import manifests, put_row, references, repositories, tags
 
-_IN_ONE_TRANSACTION = 50
+_IN_ONE_TRANSACTION = 200
 _T = TypeVar("_T")
 
 
@@ -61,19 +61,15 @@ class Retention:
         """Delete what *found* says, where it is true still; yield what went."""
         for these in _in_parts(found.manifests):
             with self._changing(repository_id) as connection:
-                for manifest, _ in these:
-                    row: dict[str, object] = {"repository_id": repository_id, "digest": manifest.digest}
-                    put_row(connection, expiring, row, replace=False)
+                _expire(connection, repository_id, [manifest.digest for manifest, _ in these])
         for some in _in_parts(found.tags):
             with self._changing(repository_id) as connection:
-                gone = [gone_tag(name, *one) for one in some if _delete_tag(connection, repository_id, one[0])]
-            yield from gone
+                gone_tags = _delete_tags(connection, repository_id, [tag for tag, _ in some])
+            yield from (gone_tag(name, *one) for one in some if one[0].name in gone_tags)
         for these in _in_parts(found.manifests):
             with self._changing(repository_id) as connection:
-                gone = [
-                    gone_manifest(name, *one) for one in these if _delete_manifest(connection, repository_id, one[0])
-                ]
-            yield from gone
+                gone = _delete_manifests(connection, repository_id, [manifest for manifest, _ in these])
+            yield from (gone_manifest(name, *one) for one in these if one[0].digest in gone)
         with self._changing(repository_id) as connection:  # what is left of them is kept
             connection.execute(delete(expiring).where(expiring.c.repository_id == repository_id))
 
@@ -118,15 +114,16 @@ def _snapshot(connection: Connection, repository_id: int, name: str) -> Snapshot
     )
 
 
-def _manifests_of(repository_id: int) -> Select[tuple[str, int, str, float]]:
+def _manifests_of(repository_id: int, digests: Collection[str] | None = None) -> Select[tuple[str, int, str, float]]:
     touched = func.coalesce(touches.c.touched_at, 0.0)
     seen_at = case((touched > manifests.c.pushed_at, touched), else_=manifests.c.pushed_at).label("seen_at")
     joined = (touches.c.repository_id == manifests.c.repository_id) & (touches.c.digest == manifests.c.digest)
-    return (
+    query = (
         select(manifests.c.digest, manifests.c.size_bytes, manifests.c.subject, seen_at)
         .outerjoin(touches, joined)
         .where(manifests.c.repository_id == repository_id)
     )
+    return query if digests is None else query.where(manifests.c.digest.in_(digests))
 
 
 def _naming(connection: Connection, repository_id: int, digests: Iterable[str]) -> set[str]:
@@ -142,33 +139,50 @@ def _naming(connection: Connection, repository_id: int, digests: Iterable[str]) 
     return found
 
 
-def _delete_tag(connection: Connection, repository_id: int, tag: TagFacts) -> bool:
-    same = (tags.c.name == tag.name) & (tags.c.digest == tag.digest) & (tags.c.pushed_at == tag.pushed_at)
-    return bool(connection.execute(delete(tags).where(tags.c.repository_id == repository_id, same)).rowcount)
+def _expire(connection: Connection, repository_id: int, digests: Sequence[str]) -> None:
+    connection.execute(
+        delete(expiring).where(expiring.c.repository_id == repository_id, expiring.c.digest.in_(digests))
+    )
+    connection.execute(insert(expiring), [{"repository_id": repository_id, "digest": digest} for digest in digests])
 
 
-def _delete_manifest(connection: Connection, repository_id: int, manifest: ManifestFacts) -> bool:
-    """Delete it, unless it was seen again or something names it; its references go with it."""
-    here = connection.execute(_manifests_of(repository_id).where(manifests.c.digest == manifest.digest)).one_or_none()
-    if here is None or here.seen_at != manifest.seen_at:
-        return False
-    parent = exists().where(
-        references.c.repository_id == repository_id, references.c.digest == manifest.digest, references.c.is_manifest
+def _delete_tags(connection: Connection, repository_id: int, going: Sequence[TagFacts]) -> set[str]:
+    """Delete those that are as they were; return their names."""
+    named = (tags.c.repository_id == repository_id) & tags.c.name.in_([tag.name for tag in going])
+    here = {
+        TagFacts(*row) for row in connection.execute(select(tags.c.name, tags.c.digest, tags.c.pushed_at).where(named))
+    }
+    gone = {tag.name for tag in going if tag in here}
+    connection.execute(delete(tags).where(tags.c.repository_id == repository_id, tags.c.name.in_(gone)))
+    return gone
+
+
+def _delete_manifests(connection: Connection, repository_id: int, going: Sequence[ManifestFacts]) -> set[str]:
+    """Delete those that were not seen again and that nothing names or keeps; return their digests.
+
+    In the order given: an index that goes no more keeps what it names.
+    """
+    digests = [manifest.digest for manifest in going]
+    seen_at = {row.digest: row.seen_at for row in connection.execute(_manifests_of(repository_id, digests))}
+    tagged = select(tags.c.digest).where(tags.c.repository_id == repository_id, tags.c.digest.in_(digests))
+    kept = set(connection.execute(tagged).scalars())
+    subjects = {manifest.subject for manifest in going if manifest.subject}
+    present = {row.digest for row in connection.execute(_manifests_of(repository_id, subjects))}
+    naming = select(references.c.digest, references.c.manifest_digest).where(
+        references.c.repository_id == repository_id, references.c.digest.in_(digests), references.c.is_manifest
     )
-    tag = exists().where(tags.c.repository_id == repository_id, tags.c.digest == manifest.digest)
-    subject = manifests.alias()
-    about = exists().where(
-        subject.c.repository_id == repository_id, subject.c.digest == manifest.subject, subject.c.digest != ""
-    )
-    if connection.execute(select(or_(parent, tag, about))).scalar_one():
-        return False
-    key = (references.c.repository_id == repository_id) & (references.c.manifest_digest == manifest.digest)
-    connection.execute(delete(references).where(key))
-    for table in (touches, expiring, manifests):
-        connection.execute(
-            delete(table).where(table.c.repository_id == repository_id, table.c.digest == manifest.digest)
-        )
-    return True
+    parents: dict[str, set[str]] = defaultdict(set)
+    for row in connection.execute(naming):
+        parents[row.digest].add(row.manifest_digest)
+    gone: set[str] = set()
+    for manifest in going:
+        is_same = seen_at.get(manifest.digest) == manifest.seen_at and manifest.digest not in kept
+        has_subject = manifest.subject in present and manifest.subject not in gone
+        if is_same and not has_subject and parents[manifest.digest] <= gone:
+            gone.add(manifest.digest)
+    for column in (references.c.manifest_digest, touches.c.digest, expiring.c.digest, manifests.c.digest):
+        connection.execute(delete(column.table).where(column.table.c.repository_id == repository_id, column.in_(gone)))
+    return gone
 
 
 def _in_parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
