@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 OpenFrom = Callable[[int], AsyncGenerator[bytes, None]]
 Progress = Callable[[int], None]
 
-_SNAPSHOT_EVERY = 8 * 1024 * 1024
+_SNAPSHOT_EVERY_BYTES, _MAX_SNAPSHOTS = 8 * 1024 * 1024, 1024
 # What a registry says of an upload that it does not know (any more), or that is elsewhere than we thought.
 _LOST = frozenset({404, 410, 416})
 
@@ -71,6 +71,7 @@ class _Content:
             raise _SourceFailed(e) from e
 
     async def _read(self, offset: int) -> AsyncGenerator[bytes, None]:
+        every = max(_SNAPSHOT_EVERY_BYTES, self.size // _MAX_SNAPSHOTS)
         known = [(at, state) for at, state in self.snapshots if at <= offset]
         position, state = known[-1] if known else (0, hashlib.new(self.digest.algorithm))
         state = state.copy()
@@ -82,7 +83,7 @@ class _Content:
                 state.update(piece)
                 if position == self.size:
                     self._check(state)
-                elif position >= (self.snapshots[-1][0] if self.snapshots else 0) + _SNAPSHOT_EVERY:
+                elif position >= (self.snapshots[-1][0] if self.snapshots else 0) + every:
                     self.snapshots.append((position, state.copy()))
                 if position > offset:
                     fresh = piece[max(0, offset - begins) :]
