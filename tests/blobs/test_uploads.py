@@ -1,11 +1,13 @@
 """Resumable uploads in a folder, where they differ from other stores; the port's promises are in tests/contracts."""
 
+import errno
 import os
 
 import pytest
 from tests.contracts.worlds import pieces
 
 from sanderling.blobs import FileBlobs, UploadNotFound
+from sanderling.errors import Unavailable
 from sanderling.oci import Digest
 
 pytestmark = pytest.mark.anyio
@@ -60,3 +62,20 @@ async def test_uploads_that_nobody_goes_on_with_end(blobs: FileBlobs) -> None:
     with pytest.raises(UploadNotFound):
         await blobs.upload_offset(old)
     assert await blobs.upload_offset(new) == 0
+
+
+async def test_an_upload_that_the_disk_did_not_take_ends(blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload_id = await blobs.begin_upload()
+    await blobs.append(upload_id, 0, pieces(CONTENT))
+
+    def fails(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(Unavailable, match="Input/output error"):
+            await blobs.commit(upload_id, DIGEST)
+    # A second fsync would say that all is well: the bytes must be sent again.
+    with pytest.raises(UploadNotFound):
+        await blobs.commit(upload_id, DIGEST)
+    assert await blobs.stat(DIGEST) is None

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Up, run_cli
-from tests.registry.clients.images import blobs_of, write_layout
 from tests.registry.serving import served
+from tests.transfer.images import Made, content_of
 
 from sanderling.registry import RegistryCredentials
 
@@ -24,8 +24,14 @@ def project(up: Up, tmp_path: Path) -> Path:
     folder.mkdir()
     done = up.cli("init", "--name", "copying", cwd=folder)
     assert done.returncode == 0, done.stderr
-    write_layout(folder / "in", ("amd64", "arm64"))
+    write_layout(folder / "in")
     return folder
+
+
+def write_layout(folder: Path) -> None:
+    made = Made()
+    made.name(made.index(made.image("amd64"), made.image("arm64")), "1")
+    made.write(folder)
 
 
 def test_an_image_goes_into_the_workspaces_registry_and_back_without_any_password(up: Up, project: Path) -> None:
@@ -38,7 +44,7 @@ def test_an_image_goes_into_the_workspaces_registry_and_back_without_any_passwor
     back = up.cli("image", "copy", f"docker://{host}/copying/digits:1", "oci:out:1", cwd=project)
     assert back.returncode == 0, back.stderr
     assert told["images"][0]["digest"] in back.stdout
-    assert blobs_of(project / "out") == blobs_of(project / "in")
+    assert content_of(project / "out") == content_of(project / "in")
 
 
 def test_a_second_copy_sends_nothing(up: Up, project: Path) -> None:
@@ -110,3 +116,22 @@ def test_outside_of_a_project_it_copies_too(tmp_path: Path) -> None:
     done = run_cli("image", "copy", "oci:in:1", "oci-archive:x.tar:1", cwd=tmp_path, config=tmp_path / "config")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "x.tar").is_file()
+
+
+def test_all_tags_go_into_one_docker_archive_and_out_of_it(tmp_path: Path) -> None:
+    write_layout(tmp_path / "in")
+    config = tmp_path / "config"
+    steps = [
+        ("oci:in:1", "oci:in:2"),
+        ("--all-tags", "--platform", "linux/arm64", "oci:in", "docker-archive:x.tar:demo/digits"),
+        ("--all-tags", "docker-archive:x.tar", "oci:out"),
+    ]
+    told = {}
+    for step in steps:
+        done = run_cli("image", "copy", *step, "--json", cwd=tmp_path, config=config)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+    assert [image["name"] for image in told["images"]] == ["1", "2"]
+    refused = run_cli("image", "copy", "--all-tags", "oci:in:1", "oci:out", cwd=tmp_path, config=config)
+    assert refused.returncode == 2
+    assert "neither side may name one" in refused.stderr

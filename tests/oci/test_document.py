@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sanderling.errors import Invalid
 from sanderling.oci import canonical_json, parse_document
-from sanderling.oci.document import MAX_DEPTH
+from sanderling.oci.document import MAX_CONTAINERS, MAX_DEPTH, refuse_other_case
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -77,3 +77,19 @@ def test_brackets_inside_texts_do_not_count_as_depth() -> None:
 
 def test_a_whole_pair_of_surrogates_is_text() -> None:
     assert parse_document(b'{"a":"\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+def test_a_document_has_a_limited_number_of_objects_and_lists() -> None:
+    for piece in ("{}", "[]"):
+        most = ",".join([piece] * (MAX_CONTAINERS - 2))
+        assert parse_document(f'{{"a":[{most}]}}'.encode())
+        with pytest.raises(Invalid, match="objects and lists"):
+            parse_document(f'{{"a":[{most},{piece}]}}'.encode())
+
+
+def test_keys_that_differ_from_known_ones_in_case_are_refused() -> None:
+    known = frozenset({"layers", "mediaType", "size"})
+    refuse_other_case({"layers": 1, "Other": 2, "other": 3, "": 4, "ſ": 5}, known, "manifest")
+    for key in ("Layers", "LAYERS", "mediatype", "layerſ", "Size", "ſize"):
+        with pytest.raises(Invalid, match="another case"):
+            refuse_other_case({key: 1}, known, "manifest")

@@ -112,21 +112,36 @@ def test_the_media_type_may_be_inside_outside_or_both(media_type: str, kind: typ
         raw(**{**json.loads(INDEX.raw), "mediaType": media_types.OCI_MANIFEST}),
         raw(**manifest_fields(manifests=[])),
         raw(**manifest_fields(layers={})),
-        raw(**manifest_fields(layers=None)),
         raw(**manifest_fields(layers=[None])),
         raw(**manifest_fields(config=None)),
         raw(**manifest_fields(subject="x")),
         raw(**manifest_fields(subject={})),
+        raw(**manifest_fields(Layers=[])),
+        MANIFEST.raw.replace(b'"layers"', '"layer\u017f":[],"layers"'.encode()),
+        raw(**manifest_fields(Subject=MANIFEST.descriptor().to_json())),
+        raw(**manifest_fields(config={**CONFIG.to_json(), "Digest": LAYER.digest})),
+        raw(**manifest_fields(layers=[{**LAYER.to_json(), "SIZE": 1}])),
         raw(**manifest_fields(annotations={"a": 1})),
         raw(**manifest_fields(artifactType="nonsense")),
         raw(**{**json.loads(INDEX.raw), "layers": []}),
-        raw(**{**json.loads(INDEX.raw), "manifests": None}),
         raw(schemaVersion=2, mediaType=media_types.OCI_INDEX, manifests=[LAYER.to_json()] * 10_001),
     ],
 )
 def test_a_document_that_is_no_manifest_is_refused(document: bytes) -> None:
     with pytest.raises(Invalid):
         parse_manifest(document)
+
+
+def test_a_list_may_be_null_as_go_writes_an_empty_one() -> None:
+    assert parse_manifest(raw(**manifest_fields(layers=None))).digest
+    index = parse_manifest(raw(**{**json.loads(INDEX.raw), "manifests": None}))
+    assert isinstance(index, Index)
+    assert index.manifests == ()
+
+
+def test_unknown_keys_and_annotations_may_differ_in_case_alone() -> None:
+    kept = raw(**manifest_fields(annotations={"a": "1", "A": "2"}, Other=1, other=2))
+    assert parse_manifest(kept).annotations == {"a": "1", "A": "2"}
 
 
 def test_a_parser_refuses_the_media_type_of_the_other_kind() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine, create_engine
+from tests import postgresql
 from tests.contracts.worlds import S3, Files, World
 from tests.registry.world import LOGIN_SERVER, Clock, basic, make_engine, seal, unseal
 from tests.s3 import S3Server, s3_server
@@ -25,9 +26,28 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[URL]:
+    programs = postgresql.find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgresql.running(programs) as url:
+        yield url
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = make_engine(tmp_path / "sanderling.db")
+def database(request: pytest.FixtureRequest) -> str:
+    """`sqlite`; a file of tests for both says `pytestmark = EACH_DATABASE`."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def engine(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if database == "postgresql":
+        engine = create_engine(request.getfixturevalue("postgresql_url"), pool_size=16, max_overflow=16)
+        postgresql.clear(engine)
+    else:
+        engine = make_engine(tmp_path / "sanderling.db")
     yield engine
     engine.dispose()
 

@@ -4,11 +4,15 @@ import base64
 from pathlib import Path
 
 import httpx
+import pytest
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from sanderling.oci import Descriptor, Digest, Manifest, canonical_json, media_types
 
 LOGIN_SERVER = "localhost:8443"
+
+# For tests whose SQL matters: every test on SQLite, and on a true PostgreSQL.
+EACH_DATABASE = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.dockerd import running_dockerd
+from tests.registry.clients.images import Layout, tar_of
 from tests.server.test_joined import MANIFEST, digest_of, login_server
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     MakeServer = Callable[..., RunningServer]
 
+SKOPEO, DOCKER = shutil.which("skopeo"), shutil.which("docker")
 UPLOADS = "/v2/demo/digits/blobs/uploads/"
 DISK_BYTES = 16 << 20
 MIB = 1 << 20
@@ -192,26 +196,42 @@ def test_a_quota_ends_a_body_of_unknown_length_where_it_is_used_up(make_server: 
     assert registry.post(UPLOADS, params={"digest": digest_of(more)}, content=more).status_code == 403
 
 
-SKOPEO = shutil.which("skopeo")
+def full_workspace(server: RunningServer) -> str:
+    """Give the workspace a quota of 1 MiB; return the admin user's password."""
+    registry = ready(server)
+    registry.put("/api/v1/workspaces/demo/registry/quota", json={"limitBytes": MIB})
+    registry.post("/api/v1/workspaces/demo/registry/admin-user", json={"enabled": True})
+    return str(registry.get("/api/v1/workspaces/demo/registry/credentials").json()["passwords"][0]["value"])
 
 
 @pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed (Debian: apt-get install skopeo)")
 def test_skopeo_shows_what_the_quota_says(make_server: MakeServer, tmp_path: Path) -> None:
-    from tests.registry.clients.images import write_layout
-
     server = make_server()
-    registry = ready(server)
-    registry.put("/api/v1/workspaces/demo/registry/quota", json={"limitBytes": MIB})
-    registry.post("/api/v1/workspaces/demo/registry/admin-user", json={"enabled": True})
-    answer = registry.get("/api/v1/workspaces/demo/registry/credentials").json()
-    password = answer["passwords"][0]["value"]
-    write_layout(tmp_path / "in")
+    password = full_workspace(server)
+    layout = Layout(tmp_path / "in")
+    image = layout.tag(layout.image(tar_of({"model.pkl": os.urandom(3_000_000)})))
     (tmp_path / "certs").mkdir()
     shutil.copy(server.data / "tls" / "ca.pem", tmp_path / "certs" / "ca.crt")
     (tmp_path / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    command = [SKOPEO, f"--policy={tmp_path}/policy.json", "copy", f"--dest-cert-dir={tmp_path}/certs"]
-    command += [f"--dest-creds=demo:{password}", f"oci:{tmp_path}/in:1", f"docker://{login_server(server)}/demo/big:1"]
+    command = [str(SKOPEO), f"--policy={tmp_path}/policy.json", "copy", f"--dest-cert-dir={tmp_path}/certs"]
+    command += [f"--dest-creds=demo:{password}", image, f"docker://{login_server(server)}/demo/big:1"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)  # type: ignore[arg-type]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.returncode != 0
     assert "may hold 1.0 MB in the registry" in done.stderr, done.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(DOCKER is None, reason="docker is not installed (Debian: apt-get install docker-cli)")
+def test_docker_shows_what_the_quota_says(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server()
+    auth = base64.b64encode(f"demo:{full_workspace(server)}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {login_server(server): {"auth": auth}}}))
+    (tmp_path / "layer.tar").write_bytes(tar_of({"model.pkl": os.urandom(3_000_000)}))
+    name = f"{login_server(server)}/demo/big:1"
+    with running_dockerd("--insecure-registry", login_server(server)) as address:
+        docker = [str(DOCKER), "--host", address, "--config", str(tmp_path)]
+        subprocess.run([*docker, "import", str(tmp_path / "layer.tar"), name], check=True, capture_output=True)
+        done = subprocess.run([*docker, "push", name], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "denied: workspace demo may hold 1.0 MB in the registry" in done.stderr, done.stderr

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -17,5 +18,8 @@ async def to_its_end(work: Callable[[], _T]) -> _T:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        while not running.done():  # a task group cancels again and again
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.exception()  # seen: nobody is left whom it concerns
         raise

@@ -7,11 +7,12 @@ from typing import Any, Self
 
 from sanderling.errors import Invalid
 from sanderling.oci.digest import Digest
-from sanderling.oci.document import object_field, text_field, text_list, text_map
+from sanderling.oci.document import object_field, refuse_other_case, text_field, text_list, text_map
 
 # RFC 6838, section 4.2; parameters are not allowed in a descriptor.
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 _MAX_SIZE = 2**63 - 1
+_PLATFORM_KNOWN = frozenset({"os", "architecture", "variant"})
 
 # Machines name themselves in more ways than images do.
 _ARCHITECTURES = {
@@ -52,12 +53,12 @@ class Platform:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """Read the `platform` object of a descriptor; raise `Invalid`."""
-        known = {"os", "architecture", "variant"}
+        refuse_other_case(fields, _PLATFORM_KNOWN, "platform")
         return cls(
             os=text_field(fields, "os", "platform"),
             architecture=text_field(fields, "architecture", "platform"),
             variant=text_field(fields, "variant", "platform"),
-            extra={name: value for name, value in fields.items() if name not in known},
+            extra={name: value for name, value in fields.items() if name not in _PLATFORM_KNOWN},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +105,7 @@ class Descriptor:
         """Read a descriptor object; raise `Invalid`."""
         if not isinstance(fields, dict):
             raise Invalid("a descriptor is not an object")
+        refuse_other_case(fields, _KNOWN, "descriptor")
         size = fields.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
             raise Invalid("a descriptor needs 'size', a whole number of bytes")

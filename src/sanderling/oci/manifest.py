@@ -1,7 +1,9 @@
 """Manifests and indexes: immutable views on the bytes that are hashed.
 
-A document that says it is one thing and has the fields of the other is refused
-(CVE-2021-41190: two readers must not see two images in one digest).
+Two readers must not see two images in one digest. Refused are therefore a
+document that says it is one thing and has the fields of the other
+(CVE-2021-41190), a key twice in one object, and a key that is one of ours but
+for its case: Go's encoding/json takes `Layers` for `layers`, others do not.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,13 +14,25 @@ from sanderling.errors import Invalid
 from sanderling.oci import media_types
 from sanderling.oci.descriptor import Descriptor, Platform, check_media_type
 from sanderling.oci.digest import Digest
-from sanderling.oci.document import canonical_json, object_field, parse_document, text_field, text_map
+from sanderling.oci.document import (
+    canonical_json,
+    object_field,
+    parse_document,
+    refuse_other_case,
+    text_field,
+    text_map,
+)
 
 _MAX_DESCRIPTORS = 10_000
+_FIELDS = frozenset(
+    {"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"}
+)
 
 
 def _descriptors(fields: dict[str, Any], name: str, what: str) -> tuple[Descriptor, ...]:
-    values = fields.get(name)
+    values = fields.get(name, "missing")
+    if values is None:  # how Go writes a list that was never filled
+        return ()
     if not isinstance(values, list):
         raise Invalid(f"the {what} needs the list {name!r}")
     if len(values) > _MAX_DESCRIPTORS:
@@ -64,7 +78,11 @@ class Manifest:
 
         *media_type* counts when the document does not name its own.
         """
-        fields = parse_document(raw, "manifest")
+        return cls._read(raw, parse_document(raw, "manifest"), media_type)
+
+    @classmethod
+    def _read(cls, raw: bytes, fields: dict[str, Any], media_type: str) -> Self:
+        refuse_other_case(fields, _FIELDS, "manifest")
         if "manifests" in fields:
             raise Invalid("the manifest has 'manifests' too: it could be read as an index")
         return cls(
@@ -132,7 +150,11 @@ class Index:
 
         *media_type* counts when the document does not name its own.
         """
-        fields = parse_document(raw, "index")
+        return cls._read(raw, parse_document(raw, "index"), media_type)
+
+    @classmethod
+    def _read(cls, raw: bytes, fields: dict[str, Any], media_type: str) -> Self:
+        refuse_other_case(fields, _FIELDS, "index")
         if "layers" in fields or "config" in fields:
             raise Invalid("the index has 'layers' or 'config' too: it could be read as a manifest")
         return cls(
@@ -194,7 +216,7 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest | Inde
     if not kind:
         kind = media_types.OCI_INDEX if "manifests" in fields else media_types.OCI_MANIFEST
     if kind in media_types.INDEXES:
-        return Index.parse(raw, kind)
+        return Index._read(raw, fields, kind)
     if kind in media_types.MANIFESTS:
-        return Manifest.parse(raw, kind)
+        return Manifest._read(raw, fields, kind)
     raise Invalid(f"{kind[:100]!r} is not a media type of an image manifest or index")

@@ -1,6 +1,7 @@
 """The error codes of the registry protocol, in one table.
 
-Source: distribution-spec 1.1, "Error Codes"; the last are Docker's.
+Source: distribution-spec 1.1, "Error Codes": an answer 4xx has one of its codes and no other.
+The last two are ours: for Docker's `_catalog`, which the specification does not have, and for answers 5xx.
 """
 
 import json
@@ -27,8 +28,6 @@ class WireError(Enum):
     DENIED = (403, "requested access to the resource is denied")
     UNSUPPORTED = (405, "the operation is unsupported")
     TOOMANYREQUESTS = (429, "too many requests")
-    RANGE_INVALID = (416, "invalid content range")
-    TAG_INVALID = (400, "invalid tag")
     PAGINATION_NUMBER_INVALID = (400, "invalid number of results requested")
     UNAVAILABLE = (503, "service unavailable, try again later")
 

@@ -27,6 +27,7 @@ def show_registry(visit: Visit, issued: IssuedToken | None = None) -> Page:
     values = {
         "login_server": login_server,
         "repositories": registry.repositories(),
+        "usage": registry.space.usage(),
         "keys": keys,
         "fault": fault,
         "tokens": registry.tokens.list(),

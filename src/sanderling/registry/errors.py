@@ -52,10 +52,10 @@ class ManifestInvalid(Invalid):
 
 
 class ManifestTooLarge(Invalid):
-    """The manifest is larger than the limit."""
+    """The manifest, or another small body, is larger than its limit."""
 
-    def __init__(self) -> None:
-        super().__init__(f"a manifest has at most {MAX_DOCUMENT_BYTES} bytes")
+    def __init__(self, limit: int = MAX_DOCUMENT_BYTES) -> None:
+        super().__init__(f"what is sent here has at most {limit} bytes")
 
 
 class MissingReference(NotFound):
@@ -67,7 +67,11 @@ class MissingReference(NotFound):
 
 
 class RangeInvalid(Invalid):
-    """A range cannot be satisfied or understood."""
+    """The part of a blob that is asked for is not there."""
+
+
+class ChunkRangeInvalid(Invalid):
+    """The range of a chunk cannot be understood."""
 
 
 class SizeInvalid(Invalid):
@@ -76,6 +80,10 @@ class SizeInvalid(Invalid):
 
 class PageInvalid(Invalid):
     """`n` is no number of results."""
+
+
+class CataloguePageInvalid(PageInvalid):
+    """`n` of Docker's `_catalog` is no number of results."""
 
 
 class Unsupported(Invalid):
@@ -165,17 +173,19 @@ _WIRE: tuple[tuple[type[SanderlingError], WireError, int | None], ...] = (
     (RepositoryNotFound, WireError.NAME_UNKNOWN, None),
     (ManifestNotFound, WireError.MANIFEST_UNKNOWN, None),
     (MissingReference, WireError.MANIFEST_BLOB_UNKNOWN, None),
-    (WrongOffset, WireError.RANGE_INVALID, None),
+    (WrongOffset, WireError.BLOB_UPLOAD_INVALID, 416),
     (UploadBusy, WireError.BLOB_UPLOAD_INVALID, 409),
     (DigestMismatch, WireError.DIGEST_INVALID, None),
     (DigestInvalid, WireError.DIGEST_INVALID, None),
     (NameInvalid, WireError.NAME_INVALID, None),
-    (TagInvalid, WireError.TAG_INVALID, None),
+    (TagInvalid, WireError.MANIFEST_INVALID, None),
     (ManifestInvalid, WireError.MANIFEST_INVALID, None),
     (ManifestTooLarge, WireError.SIZE_INVALID, 413),
-    (RangeInvalid, WireError.RANGE_INVALID, None),
+    (RangeInvalid, WireError.SIZE_INVALID, 416),
+    (ChunkRangeInvalid, WireError.BLOB_UPLOAD_INVALID, 416),
     (SizeInvalid, WireError.SIZE_INVALID, None),
-    (PageInvalid, WireError.PAGINATION_NUMBER_INVALID, None),
+    (CataloguePageInvalid, WireError.PAGINATION_NUMBER_INVALID, None),
+    (PageInvalid, WireError.UNSUPPORTED, 400),
     (Unsupported, WireError.UNSUPPORTED, None),
     (NotSignedIn, WireError.UNAUTHORIZED, None),
     (TokenExpired, WireError.UNAUTHORIZED, None),

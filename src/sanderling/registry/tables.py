@@ -11,6 +11,8 @@
 Times are seconds since the epoch (UTC).
 """
 
+from functools import cache
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Insert,
     Integer,
     LargeBinary,
     MetaData,
@@ -156,13 +159,22 @@ def put_row(connection: Connection, table: Table, row: dict[str, object], *, rep
 
     One statement, so that two writers at once both succeed.
     """
-    key = [column.name for column in table.primary_key if column.name in row]
+    put_rows(connection, table, [row], replace=replace)
+
+
+def put_rows(connection: Connection, table: Table, rows: list[dict[str, object]], *, replace: bool) -> None:
+    """Put each row of *rows*, which name the same columns, as `put_row` does, in their order."""
+    if rows:
+        connection.execute(_upsert(connection.dialect.name, table, frozenset(rows[0]), replace), rows)
+
+
+@cache
+def _upsert(dialect: str, table: Table, names: frozenset[str], replace: bool) -> Insert:
+    key = [column.name for column in table.primary_key if column.name in names]
     if not key:  # the key is a counter: the row is known by its unique name
         key = ["name"]
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(table).values(row)
-    rest = {name: value for name, value in row.items() if name not in key}
+    insert = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    rest = {name: insert.excluded[name] for name in names if name not in key}
     if replace and rest:
-        connection.execute(insert.on_conflict_do_update(index_elements=key, set_=rest))
-    else:
-        connection.execute(insert.on_conflict_do_nothing(index_elements=key))
+        return insert.on_conflict_do_update(index_elements=key, set_=rest)
+    return insert.on_conflict_do_nothing(index_elements=key)

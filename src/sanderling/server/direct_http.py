@@ -161,10 +161,12 @@ class DirectHttp(BoundedHttp):
         while self.content_bytes_left:
             room, count = sink.room(), 0
             room = room[: self.content_bytes_left]
-            while count < len(room):
-                count += _received(sock, room[count:], readable)
-            self.content_bytes_left -= count
-            sink.filled(count)
+            try:
+                while count < len(room):
+                    count += _received(sock, room[count:], readable)
+            finally:  # also of a client that went away: it goes on from what came
+                self.content_bytes_left -= count
+                sink.filled(count)
 
     async def _receive_chunks(self, cycle: RequestResponseCycle, sink: Sink, before: bytes) -> None:
         self._taken, self._is_taken_whole = [before] if before else [], False
@@ -207,6 +209,9 @@ class DirectHttp(BoundedHttp):
     # From the server: a file
 
     async def _send(self, cycle: RequestResponseCycle, message: Any) -> None:
+        if self.transport.is_closing():
+            # We ended it, for what came behind the request; uvloop fails where others let go.
+            cycle.disconnected = True
         if message["type"] != "http.response.zerocopysend":
             await RequestResponseCycle.send(cycle, message)
             return

@@ -64,6 +64,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
+        # RFC 9112, section 3.2: without it, or with two, two readers of the request see two servers.
+        if self.parser.get_http_version() == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
+            raise ValueError("the request does not name its host once")  # the parser's error: answered with 400
         self._cancel_timers()
         self.is_in_head, self.head_bytes, self.no_content_bytes = False, 0, 0
         self.heard_at = asyncio.get_running_loop().time()

@@ -28,6 +28,7 @@ authentication; RFC 9110.
 from sanderling.transfer.client import RegistryClient
 from sanderling.transfer.errors import (
     BlobNotFound,
+    Damaged,
     Faulty,
     Insecure,
     LengthMismatch,
@@ -47,6 +48,7 @@ from sanderling.transfer.together import all_of
 __all__ = [
     "BlobNotFound",
     "Credential",
+    "Damaged",
     "Faulty",
     "Insecure",
     "LengthMismatch",

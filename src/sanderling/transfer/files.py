@@ -13,17 +13,20 @@ PIECE_BYTES = 1 << 20
 _T = TypeVar("_T")
 
 
-async def to_its_end(work: Callable[[], _T]) -> _T:
+async def to_its_end(work: Callable[[], _T], undo: Callable[[_T], object] | None = None) -> _T:
     """Run *work* in a thread, and wait for it even when cancelled.
 
     The caller closes the file next: a thread still at work would then write into
-    whatever gets the number of that file.
+    whatever gets the number of that file. *undo* gets a result that nobody gets
+    any more, as a file that was opened.
     """
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
+        if undo is not None and not running.cancelled() and running.exception() is None:
+            undo(running.result())
         raise
 
 

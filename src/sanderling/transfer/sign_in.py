@@ -139,8 +139,8 @@ class SignIn:
         raise Faulty(self._registry, "signing in", f"it asks for {asked}, and neither Bearer nor Basic", 401)
 
     def _checked_realm(self, realm: str, base: str) -> str:
-        url = urljoin(base, realm)
         try:
+            url = urljoin(base, realm)
             parts = urlsplit(url)
             is_whole = bool(parts.hostname) and not parts.username and parts.port != 0
         except ValueError:

@@ -64,12 +64,13 @@ class _Content:
     async def read(self, offset: int) -> AsyncIterator[bytes]:
         """Yield what comes from *offset* on; the last piece only when the whole is what the digest says."""
         try:
-            async for piece in self._read(offset):
-                yield piece
+            async with aclosing(self._read(offset)) as pieces:
+                async for piece in pieces:
+                    yield piece
         except (SanderlingError, OSError) as e:
             raise _SourceFailed(e) from e
 
-    async def _read(self, offset: int) -> AsyncIterator[bytes]:
+    async def _read(self, offset: int) -> AsyncGenerator[bytes, None]:
         known = [(at, state) for at, state in self.snapshots if at <= offset]
         position, state = known[-1] if known else (0, hashlib.new(self.digest.algorithm))
         state = state.copy()

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from tests.registry.world import Clock, seal, unseal
 
 from sanderling.registry import DeviceStanding, RegistryCredentials, Scope
+from sanderling.registry.access.tokens import TokenExpired
 
 SIGNATURE = "SharedAccessSignature sr=hub%2Fdevices%2Fpress-4&sig=x&se=1"
 
@@ -96,7 +97,8 @@ def test_a_token_ends_with_the_signature_it_was_got_with(credentials: RegistryCr
     clock.now += 119
     assert credentials.verify(token) is not None
     clock.now += 1
-    assert credentials.verify(token) is None
+    with pytest.raises(TokenExpired):
+        credentials.verify(token)
 
 
 def test_a_named_token_of_a_device_lives_as_long_as_the_device(credentials: RegistryCredentials, hub: Hub) -> None:

@@ -8,6 +8,7 @@ from sanderling.errors import Conflict, Invalid
 from sanderling.registry import RegistryCredentials, Scope
 from sanderling.registry.access import named_tokens
 from sanderling.registry.access.secrets import hash_password
+from sanderling.registry.access.tokens import TokenExpired
 from sanderling.registry.errors import TokenExists, TokenNotFound
 
 PULL = Scope.of("demo/digits", "pull")
@@ -65,8 +66,10 @@ def test_a_token_and_what_was_got_with_it_end_at_its_expiry(credentials: Registr
     token = bearer(credentials, "demo.ci", issued.password)
     assert credentials.verify(token) is not None
     clock.now += 1
-    assert credentials.verify(token) is None
-    assert credentials.authenticate("demo.ci", issued.password) is None
+    for ended in (lambda: credentials.verify(token), lambda: credentials.authenticate("demo.ci", issued.password)):
+        with pytest.raises(TokenExpired):
+            ended()
+    assert credentials.authenticate("demo.ci", "wrong") is None, "only who has the password learns that it has ended"
 
 
 def test_disabling_regenerating_and_deleting_end_tokens_at_once(credentials: RegistryCredentials) -> None:

@@ -49,16 +49,16 @@ async def test_a_range_is_a_part(client: httpx.AsyncClient, header: str, expecte
     assert response.headers["content-length"] == str(len(expected))
 
 
-@pytest.mark.parametrize("header", ["bytes=1024000-", "bytes=9999999-99999999", "bytes=-0"])
+@pytest.mark.parametrize(
+    "header", ["bytes=1024000-", "bytes=9999999-99999999", "bytes=-0", "bytes=5-2", "bytes=" + "9" * 5000 + "-"]
+)
 async def test_a_range_with_nothing_in_it_is_refused_with_the_size(client: httpx.AsyncClient, header: str) -> None:
     response = await client.get(BLOB, headers={"Range": header})
-    assert (response.status_code, code_of(response)) == (416, "RANGE_INVALID")
+    assert (response.status_code, code_of(response)) == (416, "SIZE_INVALID")
     assert response.headers["content-range"] == f"bytes */{len(CONTENT)}"
 
 
-@pytest.mark.parametrize(
-    "header", ["bytes=", "bytes=-", "bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=--5", "x"]
-)
+@pytest.mark.parametrize("header", ["bytes=", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=--5", "x"])
 async def test_a_range_that_is_not_understood_is_the_whole(client: httpx.AsyncClient, header: str) -> None:
     response = await client.get(BLOB, headers={"Range": header})
     assert (response.status_code, response.content) == (200, CONTENT)

@@ -4,13 +4,13 @@ import re
 
 import httpx
 import pytest
-from tests.registry.world import basic, code_of, push_blob, push_image, put_manifest
+from tests.registry.world import EACH_DATABASE, basic, code_of, push_blob, push_image, put_manifest
 
 from sanderling.oci import Descriptor, Digest, Index, Manifest, media_types
 from sanderling.registry import RegistryCredentials, Scope
 from sanderling.registry.content import listings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, EACH_DATABASE]
 
 TAGS = "/v2/demo/digits/tags/list"
 
@@ -40,12 +40,16 @@ async def test_tags_come_in_pages(client: httpx.AsyncClient) -> None:
     assert await all_pages(client, f"{TAGS}?n=0", "tags") == [[]]
     assert await all_pages(client, f"{TAGS}?last=c", "tags") == [["d", "e"]]
     assert await all_pages(client, f"{TAGS}?n=999999999999999999&last=zzz", "tags") == [[]]
+    assert await all_pages(client, f"{TAGS}?n={'9' * 30}&last=c", "tags") == [["d", "e"]]
+    assert await all_pages(client, f"{TAGS}?n=", "tags") == [["a", "b", "c", "d", "e"]]
 
 
-@pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "9" * 30])
+@pytest.mark.parametrize("n", ["-1", "x", " ", "1.5", "٣"])
 async def test_a_page_has_a_number_of_results(client: httpx.AsyncClient, n: str) -> None:
     await push_image(client)
     refused = await client.get(TAGS, params={"n": n})
+    assert (refused.status_code, code_of(refused)) == (400, "UNSUPPORTED")
+    refused = await client.get("/v2/_catalog", params={"n": n})
     assert (refused.status_code, code_of(refused)) == (400, "PAGINATION_NUMBER_INVALID")
 
 

@@ -84,7 +84,7 @@ async def test_a_chunk_out_of_order_is_refused_with_the_range_that_is_there(
     await client.patch(location, content=CONTENT[:600])
     refused = await client.patch(location, content=b"x" * 100, headers={"Content-Range": content_range})
     assert refused.status_code == 416
-    assert code_of(refused) == "RANGE_INVALID"
+    assert code_of(refused) == "BLOB_UPLOAD_INVALID"
     assert (await client.get(location)).headers["range"] == "0-599"
 
 

@@ -127,8 +127,8 @@ class Interleaved(RuleBasedStateMachine):
     def collect(self, server: int) -> None:
         self.steps.start(self._quietly(self.servers[server].collect()))
 
-    @rule(content=CONTENTS, repository=REPOSITORIES)
-    def a_push_meets_a_collection_of_the_same_bytes(self, content: bytes, repository: str) -> None:
+    @rule(content=CONTENTS, repository=REPOSITORIES, order=st.lists(NUMBERS, min_size=3, max_size=9))
+    def a_push_meets_a_collection_of_the_same_bytes(self, content: bytes, repository: str, order: list[int]) -> None:
         """Old bytes without a link, which a collection has claimed when a push of them begins."""
         digest = Digest.of(content)
         with self.engine.connect() as connection:
@@ -139,6 +139,9 @@ class Interleaved(RuleBasedStateMachine):
             self.collect(0)
             self.steps.open(name="listed")
             self.push(repository, content)
+            for position in order:
+                self.steps.open(position)
+                self.links_have_bytes_and_manifests_are_whole()
 
     @rule(content=CONTENTS)
     def a_server_is_killed_after_its_claim(self, content: bytes) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.dockerd import running_dockerd
-from tests.registry.clients.images import blobs_of, write_layout
+from tests.registry.clients.images import blobs_of, for_platforms
 from tests.registry_process import RegistryProcess, running_registry
 
 PEER = shutil.which("docker-registry")
@@ -116,7 +116,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    write_layout(tmp_path / "in", ("amd64", "arm64"))
+    for_platforms(tmp_path / "in", "amd64", "arm64")
     with running_peer(tmp_path / "peer") as peer:
         skopeo(
             tmp_path,

@@ -285,20 +285,16 @@ class Content:
             assert isinstance(raw, bytes)
             check_room(connection, name, len(raw))
         tables.put_row(connection, tables.manifests, key | row | {"pushed_at": self._clock()}, replace=False)
-        for needed in needs:
-            entry = {"repository_id": repository_id, "manifest_digest": str(digest), **needed.row()}
-            tables.put_row(connection, tables.references, entry, replace=False)
+        of_this: dict[str, object] = {"repository_id": repository_id, "manifest_digest": str(digest)}
+        tables.put_rows(connection, tables.references, [of_this | need.row() for need in needs], replace=False)
 
     def _put_tags(self, connection: Connection, repository_id: int, digest: Digest, tags: Iterable[str]) -> None:
+        rows: list[dict[str, object]] = []
         for tag in tags:
             self._touch_tagged(connection, repository_id, tag)
-            entry: dict[str, object] = {
-                "repository_id": repository_id,
-                "digest": str(digest),
-                "name": tag,
-                "pushed_at": self._clock(),
-            }
-            tables.put_row(connection, tables.tags, entry, replace=True)
+            now = self._clock()
+            rows.append({"repository_id": repository_id, "digest": str(digest), "name": tag, "pushed_at": now})
+        tables.put_rows(connection, tables.tags, rows, replace=True)
 
     def _touch(self, connection: Connection, repository_id: int, digest: str) -> None:
         row: dict[str, object] = {"repository_id": repository_id, "digest": digest, "touched_at": self._clock()}

@@ -134,11 +134,13 @@ class Listings:
         found: list[dict[str, Any]] = []
         size = 0
         with self._engine.connect() as connection:
-            for row in connection.execute(query):
-                size += len(row.annotations) + 512
-                if found and size > _MAX_REFERRERS_BYTES:
-                    return found, found[-1]["digest"]
-                found.append(_referrer(row))
+            # As they are needed: all of them could be more than memory holds.
+            with connection.execution_options(yield_per=20).execute(query) as rows:
+                for row in rows:
+                    size += len(row.annotations) + 512
+                    if found and size > _MAX_REFERRERS_BYTES:
+                        return found, found[-1]["digest"]
+                    found.append(_referrer(row))
         return found, ""
 
     def _repository_id(self, name: str) -> int:

@@ -1,6 +1,7 @@
 """What a manifest needs of its repository, and the row that is kept of it."""
 
 import json
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
@@ -11,6 +12,10 @@ from sanderling.registry.errors import ManifestInvalid, MissingReference
 
 _MANIFEST_TYPES = media_types.MANIFESTS | media_types.INDEXES
 _LOOKUP = 500  # digests in one query
+_MAX_TOTAL = 2**63 - 1  # what the column holds; indexes that name each other twice would double past it
+# What an index is listed with is bounded: it is inherited from index to index.
+_MAX_PLATFORMS = 200
+_PLATFORM = re.compile(r"[A-Za-z0-9_./-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,13 @@ def manifest_row(parsed: Manifest | Index, config: ImageConfig | None, needs: li
         "media_type": parsed.media_type,
         "raw": parsed.raw,
         "size_bytes": len(parsed.raw),
-        "total_size_bytes": len(parsed.raw) + sum(need.total_size_bytes for need in needs),
+        "total_size_bytes": min(len(parsed.raw) + sum(need.total_size_bytes for need in needs), _MAX_TOTAL),
         "subject": "" if parsed.subject is None else str(parsed.subject.digest),
         "artifact_type": artifact_type,
         "annotations": json.dumps(dict(parsed.annotations)),
-        "platforms": canonical_json(sorted(set(platforms))).decode(),
-        "created": "" if config is None else config.created[:64],
+        "platforms": canonical_json(sorted({p for p in platforms if _PLATFORM.fullmatch(p)})[:_MAX_PLATFORMS]).decode(),
+        # PostgreSQL's texts hold no NUL.
+        "created": "" if config is None else config.created[:64].replace("\0", ""),
     }
 
 

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from sanderling.oci import canonical_json, media_types
 from sanderling.registry.content.listings import Listings
+from sanderling.registry.errors import CataloguePageInvalid
 from sanderling.registry.protocol.wire import Call, next_page, parse_digest, parse_page
 from sanderling.registry.upstream.cache import PullThrough
 
@@ -26,7 +27,7 @@ class ListEndpoint:
 
     async def catalogue(self, call: Call) -> Response:
         """Answer the repositories that the caller may pull."""
-        limit, last = parse_page(call.request)
+        limit, last = parse_page(call.request, CataloguePageInvalid)
         scopes = [scope for scope in call.principal.scopes if scope.actions & {"pull", "list"}]
         names = await asyncio.to_thread(self._listings.repositories, last, limit + 1, scopes)
         return JSONResponse({"repositories": names[:limit]}, headers=_link("/v2/_catalog", names, limit))

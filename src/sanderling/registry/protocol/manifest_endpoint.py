@@ -64,7 +64,8 @@ class ManifestEndpoint:
         digest = by_digest or Digest.of(raw)
         digest.verify(raw)
         try:
-            parsed = parse_manifest(raw, call.request.headers.get("content-type"))
+            # Not on the loop's thread: a document of 4 MiB takes a while.
+            parsed = await asyncio.to_thread(parse_manifest, raw, call.request.headers.get("content-type"))
         except Invalid as e:
             raise ManifestInvalid(e.message) from None
         config = await self._find_config(call.name, parsed)

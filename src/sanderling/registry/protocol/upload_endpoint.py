@@ -3,6 +3,7 @@
     POST ?digest=         the whole at once
     POST ?mount=&from=    from another repository, where that may be pulled
     POST                  begin; then PATCH*, PUT ?digest=; GET is the status, DELETE the end
+                          (?digest-algorithm= of the later digest may be told: one that we lack is refused now)
 
 What has come stays until the upload ends: a client goes on from the offset that
 the status gives, also after the server was restarted. Not where there is no
@@ -10,6 +11,7 @@ room, on the disk or in the quota: then the upload ends and its bytes go at once
 """
 
 import asyncio
+import re
 from contextlib import aclosing, suppress
 
 from starlette.requests import Request
@@ -35,6 +37,8 @@ from sanderling.registry.space.allowance import Allowance
 from sanderling.registry.space.links import BlobLinks
 from sanderling.registry.space.quota import QuotaExceeded
 
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
 
 class UploadEndpoint:
     """Takes blobs into the store, and makes them visible in the repository when they are whole."""
@@ -46,6 +50,10 @@ class UploadEndpoint:
     async def begin(self, call: Call) -> Response:
         """Answer POST: 201 when the blob is here now, else 202 with an upload."""
         parameters = call.request.query_params
+        if parameters.get("digest-algorithm", "sha256") not in ("sha256", "sha512"):
+            raise DigestInvalid(
+                f"{parameters['digest-algorithm'][:50]!r} is no digest algorithm of ours: sha256, sha512"
+            )
         if "digest" in parameters:
             return await self._whole(call, parse_digest(parameters["digest"]))
         if "mount" in parameters:
@@ -102,6 +110,8 @@ class UploadEndpoint:
         return Response(status_code=204)
 
     async def _offset(self, call: Call) -> int:
+        if not _UPLOAD_ID.fullmatch(call.item):
+            raise UploadNotFound(call.item)
         await asyncio.to_thread(self._content.check_upload, call.item, call.name)
         return await self._blobs.upload_offset(call.item)
 

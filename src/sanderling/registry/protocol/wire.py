@@ -19,6 +19,7 @@ from sanderling.oci import Digest, error_document, is_tag
 from sanderling.registry.access.rights import Principal
 from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.errors import (
+    ChunkRangeInvalid,
     ClientGone,
     DigestInvalid,
     ManifestTooLarge,
@@ -33,6 +34,7 @@ from sanderling.registry.errors import (
 PEER_TIMEOUT_S = 120.0
 MAX_PAGE = 10_000
 _MAX_SIZE = 2**63 - 1
+_NOT_AT_ALL = re.compile(r"(?:^|;)\s*q=0(?:\.0*)?\s*(?:;|$)")
 _LARGE_BYTES = 1 << 20
 
 
@@ -62,45 +64,48 @@ def check_tag(text: str) -> str:
 
 
 def parse_content_range(text: str) -> tuple[int, int]:
-    """Read `0-99` of a chunk; both ends are part of it. Return (start, length); raise `RangeInvalid`.
+    """Read `0-99` of a chunk; both ends are part of it. Return (start, length); raise `ChunkRangeInvalid`.
 
     distribution-spec 1.1, "Pushing a blob in chunks": `^[0-9]+-[0-9]+$`; the
     form of RFC 9110 is understood too.
     """
     found = re.fullmatch(r"(?:bytes )?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", text)
     if not found or not int(found[1]) <= int(found[2]) <= _MAX_SIZE:
-        raise RangeInvalid(f"{text[:100]!r} is not a range of bytes such as 0-99")
+        raise ChunkRangeInvalid(f"{text[:100]!r} is not a range of bytes such as 0-99")
     return int(found[1]), int(found[2]) - int(found[1]) + 1
 
 
 def parse_range(text: str, size: int) -> tuple[int, int] | None:
     """Read a `Range` header (RFC 9110, section 14) of content of *size* bytes.
 
-    Returns (start, end), end excluded. None means: answer with the whole. Raises
-    `RangeInvalid` when nothing of it is there.
+    Returns (start, end), end excluded. None means: answer with the whole, as for
+    several ranges at once. Raises `RangeInvalid` when nothing of it is there.
     """
-    found = re.fullmatch(r"bytes=\s*([0-9]{0,19})-([0-9]{0,19})\s*", text)
+    found = re.fullmatch(r"bytes=\s*([0-9]*)-([0-9]*)\s*", text)
     if not found or not (found[1] or found[2]):
         return None
+    first, last = _number(found[1]), _number(found[2])
     if not found[1]:
-        length = min(int(found[2]), size)
-        start, end = size - length, size
+        start, end = size - min(last, size), size
     else:
-        start, end = int(found[1]), min(int(found[2]) + 1, size) if found[2] else size
-        if found[2] and int(found[2]) < start:
-            return None
+        start, end = first, min(last + 1, size) if found[2] else size
     if start >= end:
         raise RangeInvalid(f"the content has {size} bytes")
     return start, end
 
 
-def parse_page(request: Request) -> tuple[int, str]:
-    """Return (n, last) of a listing; raise `PageInvalid`."""
-    text = request.query_params.get("n")
-    if text is not None and not re.fullmatch(r"[0-9]{1,18}", text):
-        raise PageInvalid(f"n={text[:50]!r} is no number of results")
+def _number(digits: str) -> int:
+    """Return the number, or a very large one; none at all is 0."""
+    return _MAX_SIZE if len(digits.lstrip("0")) > 18 else int(digits or 0)
+
+
+def parse_page(request: Request, invalid: type[PageInvalid] = PageInvalid) -> tuple[int, str]:
+    """Return (n, last) of a listing; raise *invalid*."""
+    text = request.query_params.get("n", "")
+    if not re.fullmatch(r"[0-9]*", text):
+        raise invalid(f"n={text[:50]!r} is no number of results")
     last = request.query_params.get("last", "")
-    return (MAX_PAGE if text is None else min(int(text), MAX_PAGE)), last.replace("\x00", "")[:255]
+    return min(_number(text), MAX_PAGE) if text else MAX_PAGE, last.replace("\x00", "")[:255]
 
 
 def next_page(path: str, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -148,13 +153,13 @@ async def received_into(request: Request, sink: UploadWriter) -> bool:
 async def read_body(request: Request, limit: int) -> bytes:
     """Return a small body; raise `ManifestTooLarge` past *limit* bytes."""
     if (content_length(request) or 0) > limit:
-        raise ManifestTooLarge
+        raise ManifestTooLarge(limit)
     body = bytearray()
     async with aclosing(received(request)) as pieces:
         async for piece in pieces:
             body += piece
             if len(body) > limit:
-                raise ManifestTooLarge
+                raise ManifestTooLarge(limit)
     return bytes(body)
 
 
@@ -170,10 +175,13 @@ def content_length(request: Request) -> int | None:
 
 def accepts(request: Request, media_type: str) -> bool:
     """Say whether the client takes *media_type*; one that says nothing takes all."""
-    header = ",".join(request.headers.getlist("accept"))
-    ranges = [word.partition(";")[0].strip().lower() for word in header.split(",")]
-    ranges = [word for word in ranges if word]
-    return not ranges or not {"*/*", "application/*", media_type.lower()}.isdisjoint(ranges)
+    takes: dict[str, bool] = {}
+    for word in ",".join(request.headers.getlist("accept")).split(","):
+        name, _, parameters = word.partition(";")
+        if name.strip():
+            takes[name.strip().lower()] = not _NOT_AT_ALL.search(parameters)
+    # RFC 9110, section 12.5.1: the most specific range counts.
+    return next((takes[name] for name in (media_type.lower(), "application/*", "*/*") if name in takes), not takes)
 
 
 def is_unchanged(request: Request, digest: Digest) -> bool:

@@ -43,7 +43,7 @@ class Incoming:
             raise Unavailable(f"{self._target} cannot be written: {e.strerror or e}") from e
 
     async def _receive(self, open_from: OpenFrom, told: Told) -> int:
-        path, file = await to_its_end(self._open)
+        path, file = await to_its_end(self._open, lambda opened: opened[1].close())
         digest, size = self._descriptor.digest, self._descriptor.size
         with file:
             try:

@@ -31,8 +31,8 @@ class RegistryPlace:
         return raw
 
     def open_blob(self, descriptor: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield the blob; a cut connection is taken up."""
-        return self.client.stream_blob(descriptor, start)
+        """Yield the blob; a cut connection is taken up. Who receives it verifies it."""
+        return self.client.stream_blob(descriptor, start, verify=False)
 
     async def tags(self) -> list[str]:
         """Return all tags."""
