@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import io
 import json
@@ -241,3 +242,41 @@ def test_an_address_is_read_or_refused(text: str) -> None:
 def test_addresses_are_read_as_skopeo_reads_them(text: str, kind: str, place: str, reference: str) -> None:
     made = Address.parse(text)
     assert (made.kind, made.place, made.reference) == (kind, place, reference)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["id0/layer.tar", "config.json"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["Config", "Layers", "RepoTags", "manifests", "digest", "size"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
+@given(st.one_of(JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=60)))
+def test_whatever_the_documents_of_a_place_say_it_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
+    files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": content, "manifest.json": content}
+    files |= {"id0/layer.tar": b"x", "config.json": content}
+    (tmp_path / "x.tar").write_bytes(tar_of(files))
+    LayoutPlace(tmp_path / "a").folder.mkdir(exist_ok=True)
+    for name in ("oci-layout", "index.json"):
+        (tmp_path / "a" / name).write_bytes(files[name])
+
+    async def read() -> None:
+        for place in (
+            LayoutPlace(tmp_path / "a"),
+            OciArchivePlace(tmp_path / "x.tar"),
+            DockerArchivePlace(tmp_path / "x.tar"),
+        ):
+            try:
+                await copy(place, LayoutPlace(tmp_path / "b"), [("", "1")])
+            except SanderlingError:
+                continue
+            finally:
+                await place.aclose()
+
+    asyncio.run(read())
