@@ -96,19 +96,25 @@ def deploy(
     with own.settled() if manifest is None else nullcontext():
         plan.apply(target)
     out.step(f"The hub has it; {device} {'is connected' if target.is_connected else 'is not connected'}")
-    states: Sequence[ModuleState] = ()
-    if wait:
-        began = monotonic()
-        try:
-            with Meter(out) as meter:
-                shown = _States(out, meter)
-                states = plan.wait(target, on_change=shown, timeout_s=timeout)
-        except KeyboardInterrupt:
-            typer.echo(f"the device keeps the deployment; look again: sanderling device modules {device}", err=True)
-            raise
-        out.step(f"Running after {monotonic() - began:.1f} s")
-        out.table(MODULE_COLUMNS, module_rows(states))
+    states = _wait(out, target, plan, timeout) if wait else ()
     out.result({"deviceId": device, "waited": wait, "modules": [state.to_json() for state in states]})
+
+
+def _wait(
+    out: Output, target: Device, plan: Deployment | ManifestDeployment, timeout_s: float
+) -> Sequence[ModuleState]:
+    """Wait until the modules run, and show how they come to."""
+    began = monotonic()
+    try:
+        with Meter(out) as meter:
+            states = plan.wait(target, on_change=_States(out, meter), timeout_s=timeout_s)
+    except KeyboardInterrupt:
+        again = f"sanderling device modules {target.device_id}"
+        typer.echo(f"the device keeps the deployment; look again: {again}", err=True)
+        raise
+    out.step(f"Running after {monotonic() - began:.1f} s")
+    out.table(MODULE_COLUMNS, module_rows(states))
+    return states
 
 
 def _plan(
