@@ -17,13 +17,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import ClassVar
 
 from sqlalchemy import Connection, insert
 
 from sanderling.blobs import FileBlobs
 from sanderling.oci import Descriptor, Digest, Manifest, media_types
-from sanderling.registry import Registry, Rule
-from sanderling.registry import tables
+from sanderling.registry import Registry, Rule, tables
 from sanderling.registry.space.space import Space
 from sanderling.server.database import SqliteEngine, open_database
 
@@ -38,7 +38,7 @@ COLLECTING = ContextVar("COLLECTING", default=False)
 class TimedEngine(SqliteEngine):
     """Notes how long each transaction of the collecting thread held the write lock."""
 
-    held: list[float] = []
+    held: ClassVar[list[float]] = []
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

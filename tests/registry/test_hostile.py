@@ -121,7 +121,7 @@ def test_a_large_document_takes_bounded_time(repository: Repository, name: str, 
 
 
 def test_large_documents_leave_no_memory_behind(server: Served, repository: Repository) -> None:
-    documents = [raw for name, raw in bombs() if name in ("many numbers", "many keys")]
+    documents = [raw for name, raw in bombs() if name == "many keys"]
     for raw in documents:
         repository.put(raw, "tag", media_types.OCI_INDEX)
     before = server.rss_bytes()

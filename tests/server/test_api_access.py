@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from sanderling.server.api import blobs, devices, images, messages, models, registry, sign_in, workspaces
+from sanderling.server.api import (
+    blobs,
+    devices,
+    images,
+    messages,
+    models,
+    registry,
+    registry_space,
+    registry_tokens,
+    registry_upstreams,
+    sign_in,
+    workspaces,
+)
 
 if TYPE_CHECKING:
     from tests.server.conftest import RunningServer
@@ -86,6 +98,7 @@ def test_the_openapi_document_lists_every_route_of_the_api(server: RunningServer
     assert document["openapi"].startswith("3.")
     listed = {(path, method) for path, methods in document["paths"].items() for method in methods}
     modules = (sign_in, workspaces, blobs, models, images, registry, devices, messages)
+    modules += (registry_space, registry_tokens, registry_upstreams)
     expected = {
         (f"/api/v1{route.path.replace(':path', '')}", method.lower())
         for module in modules

@@ -27,8 +27,12 @@ class Discovery:
         return _port_in(await self._describe()) or _DEFAULT_PORT
 
     async def fetch_login_server(self) -> str | None:
-        """Return the hub's own registry: as the hub says, else as it last said, else None."""
-        return _login_server_in(await self._describe())
+        """Return the hub's own registry, or None.
+
+        What the hub last said will do: each connection to it asks anew, and a pull from
+        elsewhere must not wait for a hub that does not answer.
+        """
+        return _login_server_in(await asyncio.to_thread(self._recall)) or _login_server_in(await self._describe())
 
     async def _describe(self) -> object:
         """Return the hub's description of itself, at least with a port, or what is remembered of it, or None."""
@@ -42,7 +46,10 @@ class Discovery:
                     return document
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
             _log.debug("the hub %s does not describe itself: %s", self._host, e)
-        remembered = await asyncio.to_thread(find_json, self._path)
+        return await asyncio.to_thread(self._recall)
+
+    def _recall(self) -> object:
+        remembered = find_json(self._path)
         return remembered if isinstance(remembered, dict) and remembered.get("host") == self._host else None
 
     def _remember(self, document: object) -> None:

@@ -1,4 +1,4 @@
-"""One `sanderling registry serve` for all tests of a file, as a user starts it; each test has its own repositories."""
+"""One `sanderling registry serve` for the tests of a file, as a user starts it; each test has its own repositories."""
 
 from collections.abc import Iterator
 

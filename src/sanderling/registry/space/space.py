@@ -13,7 +13,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
+from typing import TypeVar
 
 from sqlalchemy import Engine, func, select
 
@@ -26,6 +28,10 @@ from sanderling.registry.space.report import Gone, Report
 from sanderling.registry.space.retention import Retention, gone_manifest, gone_tag
 from sanderling.registry.space.rules import InUse, Rule
 from sanderling.registry.tables import metadata, uploads
+
+# For so long what devices use is taken as read: a fleet of thousands is not read again for each repository.
+IN_USE_S = 2.0
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +82,8 @@ class Space:
                     run.gone.append(gone)
             except SanderlingError as e:
                 problem = e.message
+            finally:
+                run.is_over = True
             report = Report(
                 dry_run, tuple(run.gone), run.stale_uploads, time.monotonic() - began, problem or run.problem
             )
@@ -93,6 +101,8 @@ class _Run:
         self.gone: list[Gone] = []
         self.stale_uploads = 0
         self.problem = ""
+        self.is_over = False  # a run that is cut off leaves a thread at work, which ends soon then
+        self._in_use: tuple[float, InUse] | None = None
 
     async def steps(self) -> AsyncIterator[Gone]:
         """Do, or foresee, the steps; yield what goes."""
@@ -128,14 +138,21 @@ class _Run:
                 ]
                 going = [manifest.digest for manifest, _ in plan.manifests]
             else:
-                gone = list(retention.apply(repository_id, name, plan))
+                gone = list(self._while_wanted(retention.apply(repository_id, name, plan)))
         dead = links.find(repository_id, name, self._before, going)
-        return gone, dead if self._dry_run else list(links.delete(dead, self._before))
+        return gone, dead if self._dry_run else list(self._while_wanted(links.delete(dead, self._before)))
+
+    def _while_wanted(self, items: Iterable[_T]) -> Iterator[_T]:
+        return takewhile(lambda _: not self.is_over, items)
 
     def _read_in_use(self) -> InUse | None:
         """Return what devices use, now; None, and a problem, when that is not known: then nothing is taken away."""
+        now = time.monotonic()
+        if self._in_use is not None and now - self._in_use[0] < IN_USE_S:
+            return self._in_use[1]
         try:
-            return InUse.parse(self._space._in_use())
+            self._in_use = now, InUse.parse(self._space._in_use())
+            return self._in_use[1]
         except SanderlingError as e:
             self.problem = f"retention rules were left out, as it is not known what devices run: {e.message}"
             return None
