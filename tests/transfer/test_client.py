@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
-from sanderling.errors import Denied, Invalid, NotFound, Unavailable
+from sanderling.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from sanderling.oci import Descriptor, Digest, DigestMismatch, Index, Manifest, media_types
 from sanderling.transfer import (
     BlobNotFound,
@@ -260,6 +260,25 @@ async def test_where_an_upload_cannot_go_on_it_starts_again(registry: FakeRegist
         await made.push_blob(BLOB.digest, BLOB.size, opener(CONTENT))
     assert registry.blobs["demo/x", BLOB.digest] == CONTENT
     assert len(registry.asked("POST", "/uploads/")) == 2
+
+
+async def test_an_upload_that_the_registry_forgot_starts_again(registry: FakeRegistry) -> None:
+    registry.faults = ["", "404"]
+    async with client(registry) as made:
+        await made.push_blob(BLOB.digest, BLOB.size, opener(CONTENT))
+    assert registry.blobs["demo/x", BLOB.digest] == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [("404", NotFound), ("409", Conflict), ("413", Refused), ("418", Invalid)]
+)
+async def test_what_a_registry_refuses_is_sorted_by_what_one_can_do(
+    registry: FakeRegistry, status: str, error: type[Exception]
+) -> None:
+    registry.faults = [status]
+    async with client(registry) as made:
+        with pytest.raises(error, match=f"registry {registry.host}: the manifest 1 in demo/x"):
+            await made.push_manifest("1", INDEX.raw, INDEX.media_type)
 
 
 async def test_content_that_is_not_its_digest_is_never_completed(registry: FakeRegistry) -> None:

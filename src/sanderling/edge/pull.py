@@ -52,7 +52,7 @@ MAX_IMAGE_BYTES = 16 * 1024**3
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _AT_ONCE = 3
 _TRIES = 3
-_PATIENCE = Patience(3, 0.2)  # the agent comes again by itself, later and later
+_PATIENCE = Patience(1)  # the agent comes again by itself, later and later, and tells meanwhile
 _PIECE_BYTES = 512 * 1024
 
 

@@ -17,6 +17,8 @@ What is promised:
         fetch_manifest  find_manifest  push_manifest
         open_blob  stream_blob  has_blob  push_blob
         tags  referrers
+    places.Place: LayoutPlace, OciArchivePlace, DockerArchivePlace, RegistryPlace; places.Address, place_of
+    copying.copy(source, target, [(reference, name)], platform=, referrers=, expected=, progress=)
 
 Errors are those of `sanderling.errors`; `sanderling.transfer.errors` lists the
 subclasses with their facts, for callers that know a better way out.
@@ -33,6 +35,7 @@ from sanderling.transfer.errors import (
     Insecure,
     LengthMismatch,
     ManifestNotFound,
+    Missing,
     NotTrusted,
     Refused,
     RightMissing,
@@ -53,6 +56,7 @@ __all__ = [
     "Insecure",
     "LengthMismatch",
     "ManifestNotFound",
+    "Missing",
     "NotTrusted",
     "Patience",
     "Refused",

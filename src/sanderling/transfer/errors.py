@@ -5,10 +5,10 @@
     Denied ─────── SignInNeeded                no credential, and it asks for one
                 ├─ SignInRefused               a credential that it does not take
                 └─ RightMissing                known, and may not
-    NotFound ───── ManifestNotFound, BlobNotFound
+    NotFound ───── ManifestNotFound, BlobNotFound, Missing
     Invalid ────── LengthMismatch              content is longer or shorter than was promised
                 ├─ Damaged                     a place keeps other content than it says
-                ├─ Refused                     any other 4xx
+                ├─ Refused                     any other 4xx; 409 is a Conflict
                 └─ Insecure                    would send what is secret, or what is fetched, in the open
 
 A caller that knows a better way out (which file, which option) catches the class
@@ -89,6 +89,14 @@ class BlobNotFound(NotFound):
     def __init__(self, registry: str, repository: str, digest: str) -> None:
         super().__init__(f"the registry {registry} lacks the content {digest} of {repository}; push it again")
         self.registry, self.repository, self.digest = registry, repository, digest
+
+
+class Missing(NotFound):
+    """The registry knows nothing of what was asked for: a repository, or an upload that it has forgotten."""
+
+    def __init__(self, registry: str, what: str, text: str) -> None:
+        super().__init__(f"registry {registry}: {what}: {text}")
+        self.registry = registry
 
 
 class LengthMismatch(Invalid):

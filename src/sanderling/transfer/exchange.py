@@ -21,12 +21,13 @@ from typing import NoReturn
 
 import httpx
 
-from sanderling.errors import Invalid, SanderlingError
+from sanderling.errors import Conflict, Invalid, SanderlingError
 from sanderling.oci import parse_error_document
 from sanderling.transfer.challenges import parse_challenges
 from sanderling.transfer.errors import (
     Faulty,
     Insecure,
+    Missing,
     NotTrusted,
     Refused,
     RightMissing,
@@ -331,6 +332,10 @@ class Exchange:
             return RightMissing(self.registry, self.repository, what, text)
         if status < 400:
             return Faulty(self.registry, named, f"HTTP {status} was not expected", status)
+        if status == 404:
+            return Missing(self.registry, named, text)
+        if status == 409:
+            return Conflict(f"registry {self.registry}: {named}: {text}")
         return Refused(self.registry, named, status, text)
 
     def _raise_unreachable(self, error: Exception, what: str) -> NoReturn:

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from sanderling.errors import Denied, SanderlingError, Unavailable
 from sanderling.oci import Digest, DigestMismatch
-from sanderling.transfer.errors import Faulty, LengthMismatch, Refused
+from sanderling.transfer.errors import Faulty, LengthMismatch, Missing, Refused
 from sanderling.transfer.exchange import FINISH_TIMEOUT, NO_PATIENCE, Exchange, pull_scope, push_scope
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Progress = Callable[[int], None]
 
 _SNAPSHOT_EVERY_BYTES, _MAX_SNAPSHOTS = 8 * 1024 * 1024, 1024
 # What a registry says of an upload that it does not know (any more), or that is elsewhere than we thought.
-_LOST = frozenset({404, 410, 416})
+_LOST = frozenset({410, 416})  # and 404, which is Missing
 
 
 class _SourceFailed(Exception):
@@ -137,7 +137,7 @@ class Upload:
             except _SourceFailed as e:
                 await self._cancel(location)
                 raise e.error from e.error.__cause__
-            except (Unavailable, Refused) as e:
+            except (Unavailable, Refused, Missing) as e:
                 if isinstance(e, Refused) and e.status not in _LOST:
                     raise
                 failures += 1
@@ -179,7 +179,7 @@ class Upload:
                 if response.status_code == 201:
                     return None
                 return exchange.location(response)
-        except (Denied, Refused):
+        except (Denied, Refused, Missing):
             # distribution-spec 1.1 wants 202 from a registry that does not mount; not all give it.
             if mount_from is None:
                 raise
