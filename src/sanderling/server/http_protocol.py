@@ -5,7 +5,8 @@ Nobody can fill our memory, or hold a connection, by what it does not send or re
 - a head that is longer than MAX_HEAD_BYTES, or not whole within HEAD_TIMEOUT_S, ends the connection;
 - so does a body of which nothing comes for BODY_TIMEOUT_S while we wait for it;
 - so do more than MAX_HEAD_BYTES of a body that are no content (trailers, chunk extensions);
-- so does an answer of which nothing is read for ANSWER_TIMEOUT_S.
+- so does an answer of which nothing is read for ANSWER_TIMEOUT_S, also what is left of one behind the last request;
+- of requests that come before the answers to others, MAX_PIPELINED wait; what is behind them is not read.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 20.0
 BODY_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 120.0
+# One read of the socket may hold thousands of heads, each of which takes a hundred times its size here.
+MAX_PIPELINED = 16
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -33,6 +36,8 @@ class BoundedHttp(HttpToolsProtocol):
     heard_at = 0.0
     body_timer: asyncio.TimerHandle | None = None
     answer_timer: asyncio.TimerHandle | None = None
+    # What comes now is not read: the connection ends after the answers to what came before.
+    is_deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -43,6 +48,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.is_deaf:
+            return
         if self.is_in_head:
             self._expect_head()
             self.head_bytes += len(data)
@@ -62,6 +69,21 @@ class BoundedHttp(HttpToolsProtocol):
             if not data:
                 return
         super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # RFC 9112, section 9.3.2: who sends ahead must be ready to send again.
+            raise ConnectionError("too many requests came before the answers to others")
+        super().on_message_begin()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is no HTTP, but not into the midst of an answer to something that was."""
+        if self.is_in_head and self.cycle is not None and not self.cycle.response_complete:
+            self.is_deaf = True
+            self.cycle.keep_alive = False
+            self._cancel(self.head_timer)
+        elif not self.transport.is_closing():
+            super().send_400_response(msg)
 
     def on_headers_complete(self) -> None:
         # RFC 9112, section 3.2: without it, or with two, two readers of the request see two servers.
@@ -106,14 +128,31 @@ class BoundedHttp(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self.answer_timer is None:
-            self.answer_timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._cut_off)
+        self._cancel(self.answer_timer)
+        self.answer_timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._cut_off)
 
     def resume_writing(self) -> None:
-        if self.answer_timer is not None:
-            self.answer_timer.cancel()
-            self.answer_timer = None
+        self._cancel(self.answer_timer)
+        self.answer_timer = None
         super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Too little to pause the writing, and yet it may never be read: a polite close would wait for that.
+        if not self.flow.write_paused:
+            self._expect_reading()
+
+    def _expect_reading(self) -> None:
+        self._cancel(self.answer_timer)
+        self.answer_timer = None
+        if left := self.transport.get_write_buffer_size():
+            self.answer_timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._check_reading, left)
+
+    def _check_reading(self, before: int) -> None:
+        if self.cycle.response_complete and self.transport.get_write_buffer_size() >= before:
+            self._cut_off()
+        else:
+            self._expect_reading()
 
     def _expect_head(self) -> None:
         if self.head_timer is None:
@@ -140,9 +179,13 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _cancel_timers(self) -> None:
         for timer in (self.head_timer, self.body_timer, self.answer_timer):
-            if timer is not None:
-                timer.cancel()
+            self._cancel(timer)
         self.head_timer = self.body_timer = self.answer_timer = None
+
+    @staticmethod
+    def _cancel(timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
