@@ -152,3 +152,31 @@ async def test_the_end_of_an_answer_that_nobody_reads_ends_the_connection(monkey
             async with asyncio.timeout(5):
                 while not protocols or not protocols[0].transport.is_closing():  # noqa: ASYNC110  # no event for it
                     await asyncio.sleep(0.02)
+
+
+FRAMED = {
+    "none": (b"", b""),
+    "by length": (b"Content-Length: 5\r\n", b"hello"),
+    "in chunks": (b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("framed", FRAMED)
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_a_wish_for_another_protocol_is_ignored(framed: str, is_cut: bool) -> None:
+    """RFC 9110, section 7.8. curl --http2 and Java's client send it with their first request over plain HTTP."""
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    head, body = FRAMED[framed]
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        for _ in range(2):  # the connection goes on
+            writer.write(HEAD + wish + head + b"\r\n")
+            if is_cut:
+                await asyncio.sleep(0.05)
+            writer.write(body)
+        async with asyncio.timeout(5):
+            for _ in range(2):
+                assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+                await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.transport.abort()

@@ -12,7 +12,7 @@ Nobody can fill our memory, or hold a connection, by what it does not send or re
 import asyncio
 from typing import Any, cast
 
-from httptools import HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -68,7 +68,33 @@ class BoundedHttp(HttpToolsProtocol):
             data = self._skip(data)
             if not data:
                 return
-        super().data_received(data)
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as e:
+            self._ignore_upgrade(data[e.args[0] :])
+        except HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 with *rest*, which follows a head that asks for another protocol.
+
+        RFC 9110, section 7.8: a server may ignore the wish. The parser cannot: it takes the body for the other
+        protocol's. So another parser reads of that head what says how long the body is.
+        """
+        framing = (b"content-length", b"transfer-encoding")
+        lines = [f"{self.scope['method']} / HTTP/1.1".encode(), b"host: a"]
+        lines += [name + b": " + value for name, value in self.headers if name in framing]
+        follower = _Follower(self)
+        self.parser = _make_parser(follower)
+        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+        follower.is_past_head = True
+        if rest:
+            self._parse(rest)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -103,6 +129,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # not for us: see `_ignore_upgrade`
         self.is_in_head = True
         if self.body_timer is not None:
             self.body_timer.cancel()
@@ -110,9 +138,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def restart_parser(self) -> None:
         """Parse the next request anew, for the parser has not seen all of this one's body; what is left is skipped."""
-        self.parser = HttpRequestParser(self)
-        # As uvicorn sets it: what follows the last request of a connection is ignored.
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser = _make_parser(self)
         self.is_past_parser = True
         self._skip(b"")
 
@@ -186,6 +212,43 @@ class BoundedHttp(HttpToolsProtocol):
     def _cancel(timer: asyncio.TimerHandle | None) -> None:
         if timer is not None:
             timer.cancel()
+
+
+class _Follower:
+    """Hands on to *protocol* what comes behind the first head."""
+
+    def __init__(self, protocol: BoundedHttp) -> None:
+        self._protocol = protocol
+        self.is_past_head = False
+
+    def on_message_begin(self) -> None:
+        if self.is_past_head:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self.is_past_head:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.is_past_head:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.is_past_head:
+            self._protocol.on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._protocol.on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._protocol.on_message_complete()
+
+
+def _make_parser(protocol: object) -> HttpRequestParser:
+    parser = HttpRequestParser(protocol)
+    # As uvicorn sets it: what follows the last request of a connection is ignored.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
