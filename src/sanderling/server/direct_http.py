@@ -209,21 +209,28 @@ class DirectHttp(BoundedHttp):
     # From the server: a file
 
     async def _send(self, cycle: RequestResponseCycle, message: Any) -> None:
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
         if self.transport.is_closing():
-            # We ended it, for what came behind the request; uvloop fails where others let go.
+            # It ended, maybe for what came behind the request, and only the last one is told. uvloop fails where
+            # others let go.
             cycle.disconnected = True
         if message["type"] != "http.response.zerocopysend":
             await RequestResponseCycle.send(cycle, message)
             return
         file, offset, count = message["file"], int(message["offset"]), int(message["count"])
+        if self.scheme == "http" and not self._lanes.is_full:
+            await self._flushed()
+            cycle.disconnected = cycle.disconnected or self.transport.is_closing()
+        # Others may have taken the last thread meanwhile.
         if self.scheme != "http" or self._lanes.is_full:
             await self._send_through_loop(cycle, file, offset, count)
         elif not cycle.disconnected:
-            await self._flushed()
             sock = self._duplicate()
             try:
                 await self._lanes.run(sock, partial(_send_file, sock, file.fileno(), offset, count))
             except OSError:
+                cycle.disconnected = True
                 self._cut_off()
                 return
             cycle.expected_content_length -= count
@@ -237,15 +244,19 @@ class DirectHttp(BoundedHttp):
             wanted = min(_LOOP_READ_BYTES, end - offset)
             piece = await asyncio.to_thread(os.pread, file.fileno(), wanted, offset)
             if not piece:
+                cycle.disconnected = True
                 self._cut_off()
                 return
             offset += len(piece)
-            await RequestResponseCycle.send(cycle, {"type": "http.response.body", "body": piece, "more_body": True})
+            await self._send(cycle, {"type": "http.response.body", "body": piece, "more_body": True})
 
     async def _flushed(self) -> None:
-        """Wait until the transport holds nothing back, so that what is sent past it comes after."""
-        pause_s = 0.0
+        """Wait until the transport holds nothing back, so that what is sent past it comes after; not for ever."""
+        pause_s, loop = 0.0, asyncio.get_running_loop()
+        until = loop.time() + ANSWER_TIMEOUT_S
         while self.transport.get_write_buffer_size() and not self.transport.is_closing():
+            if loop.time() > until:
+                self._cut_off()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s + 0.001, 0.05)
 
