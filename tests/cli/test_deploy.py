@@ -59,6 +59,7 @@ def test_a_device_that_does_not_come_is_told_after_the_timeout(up: Any, project:
         ("--manifest config.json --registry-credentials", 2, "belong to --image"),
         ("--image elsewhere.example/b:1 --registry-credentials", 2, "is not an image of workspace"),
         ("--image a/b:1 --registry-credentials --expires soon", 2, "90m, 12h or 30d"),
+        ("--image a/b:1 --expires 30d", 2, "--registry-credentials, and that is not given"),
         ("--image a/b:1 --port 0", 2, "--port"),
         ("--image a/b:1 --route nonsense", 2, "nonsense"),
         ("--image a/b:1 --input-from a/b/c", 2, "'a/b/c' is not MODULE or MODULE/OUTPUT"),

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sanderling.cli.output import age_text, count_text, pairs_of, size_text, wrapped
+from sanderling.cli.output import Output, age_text, count_text, pairs_of, size_text, wrapped
 from sanderling.errors import Invalid
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -35,6 +35,12 @@ def test_prose_is_wrapped_between_words_and_what_follows_is_indented() -> None:
     assert lines[0] == "    model digits:1: scikit-learn==1.9.1,"
     assert all(line.startswith("        scikit-learn==1.9.1") for line in lines[1:])
     assert max(map(len, lines)) <= 40
+
+
+def test_the_name_of_an_image_is_no_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=False).step("Copying oci:o2:1 to oci:cat:1")
+    Output(as_json=False).line("oci:cat:1")
+    assert capsys.readouterr().out == "--> Copying oci:o2:1 to oci:cat:1\noci:cat:1\n"
 
 
 def test_a_digest_longer_than_the_window_stays_whole() -> None:

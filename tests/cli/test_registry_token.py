@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def test_a_token_is_shown_once_with_the_line_that_signs_in(up: Any, project: Pat
     listed = up.cli("registry", "token", "list", cwd=project)
     assert name in listed.stdout
     assert password not in listed.stdout
+
+
+def test_a_token_for_an_hour_says_when_and_one_that_is_off_how_to_go_on(up: Any, project: Path, name: str) -> None:
+    done = up.cli("registry", "token", "create", name, "--expires", "1h", cwd=project)
+    (expires,) = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if line.startswith("expires")]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", expires)
+    assert up.cli("registry", "token", "disable", name, cwd=project).returncode == 0
+    renewed = up.cli("registry", "token", "regenerate", name, cwd=project)
+    assert f"disabled: it is refused until sanderling registry token enable {name}" in renewed.stdout
 
 
 def test_a_token_is_switched_renewed_and_deleted(up: Any, project: Path, name: str) -> None:
@@ -114,6 +124,16 @@ def test_a_login_that_fails_says_why(up: Any, project: Path, tmp_path: Path) -> 
     assert done.returncode == 1
     assert said in done.stderr
     assert "/etc/docker/certs.d/" in done.stderr
+
+
+def test_where_docker_has_signed_in_podman_says_so_and_we_say_what_to_do(
+    up: Any, project: Path, tmp_path: Path
+) -> None:
+    said = "Error: currently logged in, auth file contains an Identity token"
+    tools = client_that(tmp_path / "bin", f"echo '{said}' >&2; exit 1")
+    done = up.cli("registry", "login", "--with", "docker", cwd=project, PATH=f"{tools}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert f"try: docker logout {up.url.removeprefix('https://')}" in done.stderr
 
 
 def test_without_docker_and_podman_it_says_how(up: Any, project: Path, tmp_path: Path) -> None:

@@ -104,6 +104,23 @@ def test_who_may_pull_through(server: RunningServer, there: RunningServer) -> No
     assert member.delete(f"{UPSTREAMS}/open").status_code == 403
 
 
+def test_the_owners_sign_in_for_docker_pulls_through(server: RunningServer, there: RunningServer) -> None:
+    here = server
+    for workspace in ("north", "south"):
+        here.api.post("/api/v1/workspaces", json={"name": workspace})
+    assert here.api.post(UPSTREAMS, json=upstream_of(there, name="base")).status_code == 201
+    token = here.api.post("/api/v1/workspaces/north/tokens").json()["token"]
+
+    def status(client: httpx.Client, path: str, method: str = "GET") -> int:
+        password = client.post("/api/v1/workspaces/north/registry/login").json()["password"]
+        return here.anyone.request(method, path, auth=("token", password)).status_code
+
+    assert status(here.api, "/v2/base/demo/digits/manifests/1") == 200
+    assert status(here.api, "/v2/base/demo/digits/manifests/1", "DELETE") in (401, 403)
+    assert status(here.api, "/v2/south/digits/manifests/1") in (401, 403)
+    assert status(here.client(token), "/v2/base/demo/digits/manifests/1") in (401, 403)
+
+
 def test_wrong_credentials_and_an_unknown_authority_are_told(server: RunningServer, there: RunningServer) -> None:
     here = server
     here.api.post(UPSTREAMS, json=upstream_of(there, name="wrong", password="wrong"))

@@ -147,7 +147,7 @@ async def test_wrong_or_no_credentials_are_told_apart(registry: FakeRegistry, au
 async def test_a_right_that_is_missing_is_not_a_wrong_password(registry: FakeRegistry) -> None:
     registry.auth, registry.token_uses = "bearer", 0
     async with client(registry, KNOWN) as made:
-        with pytest.raises(Denied, match="no right for fetching the manifest 1 in demo/x"):
+        with pytest.raises(Denied, match="no right in demo/x: fetching the manifest 1 was refused"):
             await made.fetch_manifest("1")
 
 

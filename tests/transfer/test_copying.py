@@ -274,6 +274,16 @@ async def test_an_index_that_names_the_same_again_and_again_is_walked_once(tmp_p
     )
 
 
+async def test_an_image_without_an_index_is_refused_for_another_platform(tmp_path: Path) -> None:
+    made = Made()
+    made.name(made.image("amd64"), "1")
+    source = LayoutPlace(made.write(tmp_path / "a"))
+    top = await source.resolve("1")
+    assert await choose_platform(source, top, Platform("linux", "amd64")) == top
+    with pytest.raises(Invalid, match="no image for linux/arm64: it was built for linux/amd64"):
+        await copy(source, LayoutPlace(tmp_path / "b"), [("1", "1")], platform=Platform("linux", "arm64"))
+
+
 async def test_sizes_that_nobody_has_are_refused(tmp_path: Path) -> None:
     made = Made()
     image = made.image()

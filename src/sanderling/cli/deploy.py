@@ -52,8 +52,8 @@ def deploy(
         ),
     ] = False,
     expires: Annotated[
-        str, typer.Option(metavar=METAVAR, help="How long the token of --registry-credentials is good.")
-    ] = "90d",
+        str | None, typer.Option(metavar=METAVAR, help="How long the token of --registry-credentials is good; 90d.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the modules run.")] = True,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait.", min=1)] = 600,
     json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
@@ -75,7 +75,9 @@ def deploy(
             "--module, --port, --input-from, --route and --registry-credentials belong to --image; "
             "a manifest says all that itself"
         )
-    length = parse_duration("--expires", expires)
+    if expires is not None and not registry_credentials:
+        raise hinted(Invalid("--expires is for the token of --registry-credentials, and that is not given"), EXAMPLE)
+    length = parse_duration("--expires", expires or "90d")
     workspace = Workspace.from_config()
     target = Device.get(workspace, device)
     plan: Deployment | ManifestDeployment

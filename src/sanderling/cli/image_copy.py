@@ -42,7 +42,7 @@ def copy(
     dst_plain_http: PlainHttp = False,
     json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
-    """Copy an image between registries, OCI layouts on disk and tar files, byte for byte.
+    """Copy an image between registries, OCI layouts and tar files. Not a byte of it changes.
 
     SRC and DST are HOST[:PORT]/REPOSITORY[:TAG], oci:DIR[:NAME], oci-archive:FILE[:NAME] or
     docker-archive:FILE[:NAME:TAG]. What is there is not sent again, and an interrupted copy goes on

@@ -36,7 +36,8 @@ class Output:
     def console(self) -> "Console":
         from rich.console import Console  # slow to import, and `--help` does not need it
 
-        console = Console(stderr=self.as_json, highlight=False, soft_wrap=True)
+        # Names of images have colons, and are no pictures: oci:cat:1.
+        console = Console(stderr=self.as_json, highlight=False, soft_wrap=True, emoji=False)
         if not console.is_terminal:
             console.width = WIDTH  # nobody's window: a table in a file is not folded
         return console
@@ -45,6 +46,10 @@ class Output:
     def is_live(self) -> bool:
         """Whether lines can be redrawn."""
         return self.console.is_terminal
+
+    def fits(self, width: int) -> bool:
+        """Whether *width* columns fit the window; all do where there is none."""
+        return self.console.width >= width
 
     def step(self, text: str) -> None:
         """Say what is being done; on a terminal, lines end between words."""

@@ -14,11 +14,11 @@ from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Look into the registry and manage who may pull.", no_args_is_help=True)
 app.command("serve", epilog=example(registry_serve.EXAMPLE))(registry_serve.serve)
-registry_space.add_to(app)
-
+app.command("login", epilog=example(registry_login.EXAMPLE))(registry_login.login)
 app.add_typer(registry_token.app, name="token")
 app.add_typer(registry_upstream.app, name="upstream")
-app.command("login", epilog=example(registry_login.EXAMPLE))(registry_login.login)
+
+SHORT_DIGEST = len("sha256:") + 12
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 
@@ -29,10 +29,11 @@ def list_(json_: Json = False) -> None:
     out = Output(json_)
     workspace = Workspace.from_config()
     repositories = workspace.registry.repositories()
+    digits = None if out.fits(120) else SHORT_DIGEST
     out.table(
         ("REPOSITORY", "TAG", "#SIZE", "PUSHED", "DIGEST"),
         [
-            (repository.name, tag.name, size_text(tag.size_bytes), age_text(tag.pushed_time), tag.digest)
+            (repository.name, tag.name, size_text(tag.size_bytes), age_text(tag.pushed_time), tag.digest[:digits])
             for repository in repositories
             for tag in repository.tags
         ],
@@ -99,3 +100,6 @@ def _show(out: Output, credentials: Credentials) -> None:
             *credentials.passwords.items(),
         ]
     )
+
+
+registry_space.add_to(app)

@@ -34,8 +34,9 @@ def login(
 ) -> None:
     """Sign Docker or Podman in to the registry, for three hours.
 
-    The password is made for you and ends by itself; it opens this workspace's repositories. It
-    goes to the client's standard input. With --print or --json it is shown, and nobody is signed in.
+    The password is made for you and ends by itself; it opens this workspace's repositories, and for
+    the owner of the server what upstreams have. It goes to the client's standard input. With --print
+    or --json it is shown, and nobody is signed in.
     """
     out = Output(json_)
     if with_ is not None and with_ not in TOOLS:
@@ -88,4 +89,6 @@ def _sign_in(tool: str, made: RegistryLogin, ca_file: Path | None) -> None:
     )
     if "certificate" in done.stderr and ca_file is not None:
         hinted(failed, f"trust its CA first: copy {ca_file} to /etc/docker/certs.d/{made.login_server}/ca.crt")
+    if "Identity token" in done.stderr:  # podman reads docker's file, and does not replace what docker wrote there
+        hinted(failed, f"docker logout {made.login_server}, or go on with what docker has: podman uses it")
     raise failed

@@ -46,7 +46,7 @@ def serve(
     blobs_plain_http: BlobsPlainHttp = False,
     json_: Annotated[bool, typer.Option("--json", help=f"{JSON_HELP} It comes once the registry answers.")] = False,
 ) -> None:
-    """Run the registry alone until Ctrl-C: any OCI client pushes, pulls and deletes.
+    """Run the registry alone until Ctrl-C. Any OCI client pushes, pulls and deletes.
 
     HTTPS with a certificate authority of its own. The user is admin; the password is made at the first
     start and kept in the folder, in secrets/admin-password.

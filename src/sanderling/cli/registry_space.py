@@ -44,7 +44,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would go, and how many bytes.")] = False,
     json_: Json = False,
 ) -> None:
-    """Apply the retention rules and remove garbage, now; the server does so every day by itself."""
+    """Apply the retention rules and remove garbage now. The server does so every day by itself."""
     out = Output(json_)
     space = Workspace.from_config().registry.space
     out.step("Looking for what would go" if dry_run else "Collecting garbage, beside pushes and pulls")
@@ -126,7 +126,10 @@ def clear_rule(repository: Pattern, json_: Json = False) -> None:
     """Delete a rule; nothing goes by it any more."""
     out = Output(json_)
     workspace = Workspace.from_config()
-    _show_rules(out, workspace.registry.space.clear_rule(_full(workspace.name, repository)))
+    pattern = _full(workspace.name, repository)
+    rules = workspace.registry.space.clear_rule(pattern)
+    out.step(f"Deleted the rule for {pattern}")
+    _show_rules(out, rules)
 
 
 def parse_size(text: str) -> int | None:
@@ -171,7 +174,8 @@ def _show_collection(out: Output, done: Collection) -> None:
         out.line(f"and {len(shown) - SHOWN:,} more; --json has them all")
     would = "would " if done.is_dry_run else ""
     tail = f", {count_text(links, 'link')} to blobs that no manifest names" if links else ""
-    out.line(f"{count_text(len(shown), 'thing')}{tail}: {size_text(done.freed_bytes)} {would}{_freed(done)}")
+    if done.gone:
+        out.line(f"{count_text(len(shown), 'thing')}{tail}: {size_text(done.freed_bytes)} {would}{_freed(done)}")
     if done.stale_uploads:
         out.line(
             f"{count_text(done.stale_uploads, 'upload')} that nobody went on with {would}end{'' if would else 'ed'}"

@@ -14,6 +14,12 @@ from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Named passwords for some repositories and actions.", no_args_is_help=True)
 
+WIDE = 120
+_WAY_OUT = {
+    "disabled": "disabled: it is refused until sanderling registry token enable {}",
+    "expired": "expired: it is refused; delete it, and create another",
+}
+
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name.")]
 
@@ -56,21 +62,21 @@ def list_tokens(json_: Json = False) -> None:
     """List the workspace's tokens."""
     out = Output(json_)
     tokens = Workspace.from_config().registry.tokens.list()
+    is_wide = out.fits(WIDE)
+    columns = {
+        "TOKEN": [token.name for token in tokens],
+        "USER NAME": [token.username for token in tokens] if is_wide else [],
+        "REPOSITORIES": ["\n".join(scope.repositories for scope in token.scopes) for token in tokens],
+        "ACTIONS": ["\n".join(_actions(scope.actions) for scope in token.scopes) for token in tokens],
+        "STATE": [token.state for token in tokens],
+        "EXPIRES": [f"{token.expires_time:%Y-%m-%d}" if token.expires_time else "never" for token in tokens],
+        "LAST USED": [age_text(token.used_time) for token in tokens],
+        "DEVICE": [token.device or "" for token in tokens] if is_wide and any(t.device for t in tokens) else [],
+    }
+    shown = [name for name, values in columns.items() if values]
     out.table(
-        ("TOKEN", "USER NAME", "REPOSITORIES", "ACTIONS", "STATE", "EXPIRES", "LAST USED", "DEVICE"),
-        [
-            (
-                token.name,
-                token.username,
-                "\n".join(scope.repositories for scope in token.scopes),
-                "\n".join(_actions(scope.actions) for scope in token.scopes),
-                token.state,
-                f"{token.expires_time:%Y-%m-%d %H:%M}" if token.expires_time else "never",
-                age_text(token.used_time) if token.used_time else "never",
-                token.device or "",
-            )
-            for token in tokens
-        ],
+        shown,
+        list(zip(*(columns[name] for name in shown), strict=True)),
         empty="no tokens yet; sanderling registry token create --help",
     )
     out.result([token.to_json() for token in tokens])
@@ -90,7 +96,7 @@ def enable(name: Name, json_: Json = False) -> None:
 
 @app.command(epilog=example("sanderling registry token regenerate ci"))
 def regenerate(name: Name, json_: Json = False) -> None:
-    """Give a token another password, shown this once; the one before is refused at once."""
+    """Give a token another password, shown this once. The one before is refused at once."""
     out = Output(json_)
     _show_issued(out, Workspace.from_config().registry.tokens.regenerate(name))
 
@@ -127,6 +133,7 @@ def _show_issued(out: Output, issued: IssuedToken) -> None:
             ("password", issued.password),
             *(("may", f"{_actions(scope.actions)} in {scope.repositories}") for scope in token.scopes),
             ("expires", _end(token)),
+            ("state", _WAY_OUT.get(token.state, "").format(token.name)),
         ]
     )
     if not out.as_json:
@@ -144,4 +151,5 @@ def _end(token: RegistryToken) -> str:
     if token.expires_time is None:
         return "never"
     days = (token.expires_time - datetime.now(UTC)).total_seconds() / 86400
-    return f"{token.expires_time:%Y-%m-%d %H:%M} UTC, in {days:.0f} days" if days >= 2 else f"{token.expires_time} UTC"
+    moment = f"{token.expires_time:%Y-%m-%d %H:%M} UTC"
+    return f"{moment}, in {days:.0f} days" if days >= 2 else moment

@@ -49,7 +49,7 @@ def add(
     shared: Annotated[bool, typer.Option("--shared", help="Let everybody who is signed in pull.")] = False,
     json_: Json = False,
 ) -> None:
-    """Pull through another registry: NAME/REPOSITORY here is REPOSITORY there.
+    """Pull through another registry. NAME/REPOSITORY here is REPOSITORY there.
 
     What was pulled once is kept, and served also when that registry cannot be reached.
     """
@@ -71,6 +71,9 @@ def add(
     )
     out.step(f"{upstream.registry} is pulled through as {upstream.name}")
     there = "library/debian:12" if upstream.registry == "docker.io" else "REPOSITORY:TAG"
+    if not upstream.is_shared:
+        out.detail("you, and devices whose deployment names it, may pull; --shared lets everybody who is signed in")
+    out.line("    sanderling registry login")
     out.line(f"    docker pull {workspace.login_server}/{upstream.name}/{there}")
     out.result(upstream.to_json())
 
@@ -123,7 +126,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json_: Json = False,
 ) -> None:
-    """Forget an upstream and its password; what was pulled through stays."""
+    """Forget an upstream and its password. What was pulled through stays."""
     out = Output(json_)
     upstreams = _upstreams()
     upstreams.get(name)

@@ -94,7 +94,9 @@ class TokenNotFound(NotFound):
     """The workspace has no token of this name."""
 
     def __init__(self, workspace: str, name: str) -> None:
-        super().__init__(f"workspace {workspace} has no registry token {name[:100]!r}; was it deleted?")
+        super().__init__(
+            f"workspace {workspace} has no registry token {name[:100]!r}; `sanderling registry token list` shows them"
+        )
         self.workspace, self.name = workspace, name
 
 

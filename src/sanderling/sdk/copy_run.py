@@ -136,7 +136,11 @@ def _add_hints(error: SanderlingError) -> None:
         return
     match error:
         case NotTrusted():
-            hinted(error, f"put the CA's certificate into {CERTIFICATE_FOLDERS[0]}/{error.registry}/ca.crt")
+            hinted(
+                error,
+                f"put the CA's certificate into {CERTIFICATE_FOLDERS[-1]}/{error.registry}/ca.crt",
+                "SSL_CERT_FILE=ca.pem before the command, for this once",
+            )
         case SignInNeeded() | SignInRefused():
             hinted(
                 error,

@@ -65,7 +65,7 @@ class RegistryToken:
             name=values["name"],
             username=values["username"],
             description=values.get("description") or "",
-            scopes=tuple(TokenScope(s["repositories"], tuple(s["actions"])) for s in values.get("scopes", ())),
+            scopes=tuple(TokenScope(s["repositories"], _in_order(s["actions"])) for s in values.get("scopes", ())),
             is_enabled=bool(values["enabled"]),
             created_time=parse_time(values.get("createdAt")),
             expires_time=parse_time(values.get("expiresAt")),
@@ -242,6 +242,11 @@ class RegistryTokens:
     def _call(self, method: str, *segments: str, body: Any = None) -> Any:
         path = endpoint("api", "v1", "workspaces", self._workspace.name, "registry", "tokens", *segments)
         return self._workspace.client.call(method, path, body=body)
+
+
+def _in_order(actions: Sequence[str]) -> tuple[str, ...]:
+    """Return *actions* as people name them; one that is new to us comes last."""
+    return tuple(sorted(actions, key=lambda action: ACTIONS.index(action) if action in ACTIONS else len(ACTIONS)))
 
 
 def _issued(values: Mapping[str, Any]) -> IssuedToken:

@@ -10,14 +10,17 @@ oras-go for the idea.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
 from sanderling.errors import Invalid, NotFound
 from sanderling.oci import (
+    MAX_DOCUMENT_BYTES,
     Descriptor,
     Digest,
     DigestMismatch,
+    ImageConfig,
     Index,
     Manifest,
     Platform,
@@ -234,7 +237,7 @@ async def fetch_verified(source: Place, descriptor: Descriptor) -> bytes:
 
 
 async def choose_platform(source: Place, top: Descriptor, platform: Platform) -> Descriptor:
-    """Return the manifest for *platform* in *top*, also in nested indexes; *top* itself when it is a manifest."""
+    """Return the manifest for *platform* in *top*, also in nested indexes; *top* itself when it is one that fits."""
     have: set[str] = set()
     seen: set[Digest] = set()
     waiting = [top]
@@ -247,12 +250,33 @@ async def choose_platform(source: Place, top: Descriptor, platform: Platform) ->
             raise Invalid(f"{source.name}: {top.digest} holds more than {_MAX_INDEXES} indexes")
         parsed = parse_manifest(await fetch_verified(source, one), one.media_type)
         if isinstance(parsed, Manifest):
+            if one is top:
+                await _check_platform(source, parsed, platform)
             return one
         have |= {str(child.platform) for child in parsed.manifests if child.platform and _runs(child)}
         chosen = parsed.find_platform(platform)
         inner = [child for child in parsed.manifests if not child.platform and child.media_type in media_types.INDEXES]
         waiting += [chosen] if chosen is not None else reversed(inner)
     raise Invalid(f"{source.name} has no image for {platform}: it was built for {_listed(have)}")
+
+
+async def _check_platform(source: Place, manifest: Manifest, platform: Platform) -> None:
+    """Raise `Invalid` when the image says that it is for another platform; one that does not say is taken."""
+    config = manifest.config
+    if config.media_type not in media_types.CONFIGS or config.size > MAX_DOCUMENT_BYTES:
+        return
+    async with aclosing(source.open_blob(config)) as pieces:
+        raw = b"".join([piece async for piece in pieces])
+    try:
+        config.digest.verify(raw)
+    except DigestMismatch as e:
+        raise Damaged(source.name, config.digest, e.message) from e
+    try:
+        built_for = ImageConfig.parse(raw).platform
+    except Invalid:
+        return
+    if not platform.runs(built_for):
+        raise Invalid(f"{source.name} has no image for {platform}: it was built for {built_for}")
 
 
 async def _chosen(source: Place, target: Place, top: Descriptor, platform: Platform | None) -> Descriptor:

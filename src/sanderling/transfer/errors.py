@@ -68,7 +68,7 @@ class RightMissing(Denied):
     """The registry knows the caller, who has no right for this."""
 
     def __init__(self, registry: str, repository: str, what: str, text: str) -> None:
-        super().__init__(f"registry {registry}: no right for {what} in {repository}: {text}")
+        super().__init__(f"the registry {registry} gives no right in {repository}: {what} was refused: {text}")
         self.registry, self.repository = registry, repository
 
 

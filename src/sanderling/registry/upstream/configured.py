@@ -91,7 +91,8 @@ def _read(path: Path, file: Path, what: str = "") -> str:
             content = opened.read(_MAX_FILE_BYTES + 1)
         text = content.decode()
     except (OSError, UnicodeDecodeError) as e:
-        raise Invalid(f"{file}{what}: {path} cannot be read ({getattr(e, 'strerror', None) or 'not text'})") from e
+        where = f"{file}{what}: " if path != file else ""
+        raise Invalid(f"{where}{path} cannot be read ({getattr(e, 'strerror', None) or 'not text'})") from e
     if len(content) > _MAX_FILE_BYTES:
         raise Invalid(f"{file}{what}: {path} is larger than {_MAX_FILE_BYTES} bytes")
     return text

@@ -123,7 +123,7 @@ def clear_rule(parts: PartsDep, ws: WorkspaceDep, pattern: Annotated[str, Query(
     """Delete the rule of this pattern."""
     _check_pattern(ws, pattern)
     if not parts.registry.space.retention.clear_rule(pattern):
-        raise NotFound(f"there is no retention rule for {pattern}")
+        raise NotFound(f"there is no retention rule for {pattern}; `sanderling registry retention show` shows them")
     return get_rules(parts, ws)
 
 

@@ -78,14 +78,19 @@ class RegistryLogin(Shape):
 
 @router.post("/login")
 def log_in(parts: PartsDep, ws: WorkspaceDep, caller: CallerDep) -> RegistryLogin:
-    """Make a password for the workspace's repositories that lasts three hours, or as long as the caller's own token."""
+    """Make a password for the workspace's repositories; the owner's may also pull through upstreams.
+
+    It lasts three hours, or as long as the caller's own token.
+    """
     parts.workspaces.get(ws)
     principal = principal_of(caller)
     ends_at = datetime.now(UTC).timestamp() + LOGIN_LIFE_S
     if principal.expires_at is not None:
         ends_at = min(ends_at, principal.expires_at)
-    scope = Scope.of(f"{ws}/*", "pull", "push", "delete", "list")
-    password = parts.credentials.grant(principal.narrowed([scope], catalogue=True), LOGIN_LIFE_S)
+    scopes = [Scope.of(f"{ws}/*", "pull", "push", "delete", "list")]
+    if caller.is_owner:  # to whom upstreams belong: base images come through them
+        scopes += [Scope.of(f"{upstream.name}/*", "pull") for upstream in parts.upstreams.all()]
+    password = parts.credentials.grant(principal.narrowed(scopes, catalogue=True), LOGIN_LIFE_S)
     return RegistryLogin(
         login_server=parts.settings.login_server,
         username=LOGIN_USER,
