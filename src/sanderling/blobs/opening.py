@@ -209,9 +209,11 @@ def _try_out(store: "S3Store", bucket: str, name: str) -> bool:
             f"the object store {name} has no bucket {bucket!r} ({reason(e)}): make it, or name another"
         ) from None
     except (BaseError, OSError, ValueError) as e:
-        raise Unavailable(
+        failed = Unavailable(
             f"the object store {name}: {reason(e)}; are --blobs-endpoint (or AWS_ENDPOINT_URL) and the region right?"
-        ) from None
+        )
+        failed.add_note("the same command, once the store answers")
+        raise failed from None
     return has_create_only
 
 

@@ -63,20 +63,15 @@ def list_tokens(json_: Json = False) -> None:
     out = Output(json_)
     tokens = Workspace.from_config().registry.tokens.list()
     is_wide = out.fits(WIDE)
-    columns = {
-        "TOKEN": [token.name for token in tokens],
-        "USER NAME": [token.username for token in tokens] if is_wide else [],
-        "REPOSITORIES": ["\n".join(scope.repositories for scope in token.scopes) for token in tokens],
-        "ACTIONS": ["\n".join(_actions(scope.actions) for scope in token.scopes) for token in tokens],
-        "STATE": [token.state for token in tokens],
-        "EXPIRES": [f"{token.expires_time:%Y-%m-%d}" if token.expires_time else "never" for token in tokens],
-        "LAST USED": [age_text(token.used_time) for token in tokens],
-        "DEVICE": [token.device or "" for token in tokens] if is_wide and any(t.device for t in tokens) else [],
-    }
-    shown = [name for name, values in columns.items() if values]
+    has_devices = is_wide and any(token.device for token in tokens)
     out.table(
-        shown,
-        list(zip(*(columns[name] for name in shown), strict=True)),
+        (
+            "TOKEN",
+            *(("USER NAME",) if is_wide else ()),
+            *("REPOSITORIES", "ACTIONS", "STATE", "EXPIRES", "LAST USED"),
+            *(("DEVICE",) if has_devices else ()),
+        ),
+        [row for token in tokens for row in _rows(token, is_wide, has_devices)],
         empty="no tokens yet; sanderling registry token create --help",
     )
     out.result([token.to_json() for token in tokens])
@@ -115,6 +110,21 @@ def delete_token(
     tokens.delete(name)
     out.step(f"Deleted {name}")
     out.result({"deleted": name})
+
+
+def _rows(token: RegistryToken, is_wide: bool, has_devices: bool) -> list[tuple[str, ...]]:
+    """A row for each scope, so that actions stand beside their repositories however they are wrapped."""
+    before = (token.name, *((token.username,) if is_wide else ()))
+    after = (
+        token.state,
+        f"{token.expires_time:%Y-%m-%d}" if token.expires_time else "never",
+        age_text(token.used_time),
+        *((token.device or "",) if has_devices else ()),
+    )
+    scopes = [(scope.repositories, _actions(scope.actions)) for scope in token.scopes]
+    first, *others = scopes or [("", "")]
+    blank = (("",) * len(before), ("",) * len(after))
+    return [(*before, *first, *after), *((*blank[0], *scope, *blank[1]) for scope in others)]
 
 
 def _switch(name: str, enabled: bool, json_: bool) -> None:

@@ -72,7 +72,7 @@ def add(
     out.step(f"{upstream.registry} is pulled through as {upstream.name}")
     there = "library/debian:12" if upstream.registry == "docker.io" else "REPOSITORY:TAG"
     if not upstream.is_shared:
-        out.detail("you, and devices whose deployment names it, may pull; --shared lets everybody who is signed in")
+        out.detail(f"pulling is for: {_who(upstream)}; --shared lets everybody who is signed in")
     out.line("    sanderling registry login")
     out.line(f"    docker pull {workspace.login_server}/{upstream.name}/{there}")
     out.result(upstream.to_json())
@@ -93,7 +93,7 @@ def list_(json_: Json = False) -> None:
                 _length(one.ttl),
                 "yes" if one.is_mirror else "no",
                 "yes" if one.is_shared else "no",
-                _state(one),
+                _state(one).partition(":")[0],
             )
             for one in upstreams
         ],
@@ -157,7 +157,7 @@ def _show(out: Output, upstream: Upstream) -> None:
             ("tags are trusted for", _length(upstream.ttl)),
             ("repositories", ", ".join(upstream.only) or "all"),
             ("mirror", "yes" if upstream.is_mirror else "no"),
-            ("who may pull", "everybody who is signed in" if upstream.is_shared else "who has the right"),
+            ("who may pull", _who(upstream)),
             ("state", _state(upstream)),
         ]
     )
@@ -168,6 +168,13 @@ def _state(upstream: Upstream) -> str:
     if not upstream.is_enabled:
         return "off"
     return f"in trouble: {upstream.trouble}" if upstream.trouble else "on"
+
+
+def _who(upstream: Upstream) -> str:
+    if upstream.is_shared:
+        return "everybody who is signed in"
+    workspace, slash, _ = upstream.name.partition("/")
+    return f"who may in {workspace}" if slash else "the owner, and devices whose deployment names it"
 
 
 def _length(ttl: timedelta) -> str:

@@ -228,6 +228,31 @@ async def test_an_upstream_that_has_had_enough_is_left_alone_for_everything(sour
     assert "429" in cache.registry.find_upstream_trouble("hub")
 
 
+async def test_a_fault_at_one_question_leaves_the_others_asked(source: Source, cache: Cache) -> None:
+    source.add_image([b"layer"])
+    source.status = 501
+    response = await cache.client.get("/v2/hub/library/broken/manifests/1")
+    assert (response.status_code, code_of(response)) == (503, "UNAVAILABLE")
+    source.status = 0
+    assert await cache.pull("1") == [b"layer"]
+    asked = len(source.asked)
+    assert (await cache.client.get("/v2/hub/library/broken/manifests/1")).status_code == 503
+    assert len(source.asked) == asked
+
+
+async def test_a_blob_beyond_all_bounds_is_not_asked_for(
+    source: Source, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanderling.registry.upstream.cache.MAX_BLOB_BYTES", 100)
+    manifest = source.add_image([b"small", bytes(101)])
+    await cache.client.get("/v2/hub/library/app/manifests/1")
+    small, large = (layer.digest for layer in manifest.layers)
+    assert (await cache.client.get(f"/v2/hub/library/app/blobs/{small}")).content == b"small"
+    response = await cache.client.get(f"/v2/hub/library/app/blobs/{large}")
+    assert (response.status_code, code_of(response)) == (403, "DENIED")
+    assert source.count(large) == 0
+
+
 async def test_a_push_to_a_cache_is_refused_with_the_reason(source: Source, cache: Cache) -> None:
     for response in (
         await cache.client.post("/v2/hub/library/app/blobs/uploads/"),

@@ -24,6 +24,8 @@ from sanderling.registry.protocol.wire import Call, accepts, check_tag, is_uncha
 from sanderling.registry.upstream.cache import PullThrough
 
 _MAX_TAGS = 100
+# A document of 4 MiB takes ten times that while it is parsed.
+_KEPT_AT_ONCE = 4
 
 
 class ManifestEndpoint:
@@ -31,6 +33,7 @@ class ManifestEndpoint:
 
     def __init__(self, content: Content, blobs: BlobStore, cache: PullThrough) -> None:
         self._content, self._blobs, self._cache = content, blobs, cache
+        self._keeping = asyncio.Semaphore(_KEPT_AT_ONCE)
 
     async def get(self, call: Call) -> Response:
         """Answer GET and HEAD, by tag or digest."""
@@ -63,6 +66,18 @@ class ManifestEndpoint:
         raw = await read_body(call.request, MAX_DOCUMENT_BYTES)
         digest = by_digest or Digest.of(raw)
         digest.verify(raw)
+        async with self._keeping:
+            subject = await self._keep(call, raw, digest, tags)
+        response = Response(status_code=201, headers={"Location": f"/v2/{call.name}/manifests/{digest}"})
+        response.headers["Docker-Content-Digest"] = digest
+        if subject is not None:
+            response.headers["OCI-Subject"] = subject
+        if by_digest:
+            _name_tags(response.headers, tags)
+        return response
+
+    async def _keep(self, call: Call, raw: bytes, digest: Digest, tags: list[str]) -> Digest | None:
+        """Keep the manifest; return the digest of what it is about, if it says so."""
         try:
             # Not on the loop's thread: a document of 4 MiB takes a while.
             parsed = await asyncio.to_thread(parse_manifest, raw, call.request.headers.get("content-type"))
@@ -70,13 +85,7 @@ class ManifestEndpoint:
             raise ManifestInvalid(e.message) from None
         config = await self._find_config(call.name, parsed)
         await asyncio.to_thread(self._content.put_manifest, call.name, digest, parsed, tags, config)
-        response = Response(status_code=201, headers={"Location": f"/v2/{call.name}/manifests/{digest}"})
-        response.headers["Docker-Content-Digest"] = digest
-        if parsed.subject is not None:
-            response.headers["OCI-Subject"] = parsed.subject.digest
-        if by_digest:
-            _name_tags(response.headers, tags)
-        return response
+        return None if parsed.subject is None else parsed.subject.digest
 
     async def delete(self, call: Call) -> Response:
         """Answer DELETE: a tag goes alone, a digest with the tags that name it."""

@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 HURRY_S = 8.0
 BEGIN_S = 40.0
 _MAX_REFERRERS = 1000
+MAX_BLOB_BYTES = 256 << 30  # of what an upstream promises
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,9 @@ class PullThrough:
         Raises `UpstreamUnavailable`, `UpstreamRefused`, `ManifestNotFound` when none will come.
         """
         place, blob = expected.place, expected.blob
+        if blob.size > MAX_BLOB_BYTES:
+            why = f"its manifest promises {blob.size} bytes of {blob.digest}; {MAX_BLOB_BYTES} is the limit"
+            raise UpstreamRefused(place.upstream.name, place.upstream.registry, why)
         download = self._downloads.ensure(place, blob.digest, blob.size)
         try:
             await download.begun(BEGIN_S)

@@ -25,7 +25,7 @@ from sanderling.registry.errors import (
 )
 from sanderling.registry.upstream.rules import Upstream
 from sanderling.registry.upstream.troubles import Troubles
-from sanderling.transfer import Credential, Faulty, Patience, RegistryClient
+from sanderling.transfer import Credential, Faulty, Patience, RegistryClient, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -115,18 +115,24 @@ class Origins:
                 yield
         except TimeoutError as e:
             error: SanderlingError = _unavailable(place, f"it did not answer within {within_s:.0f} seconds")
-            self._remember(place, key, error)
+            self._remember(place, key, error, is_away=True)
             raise error from e
         except SanderlingError as e:
             error = _translated(place, question[1] if question else "", e)
-            self._remember(place, key, error)
+            # A fault that it answers with may be of this question alone; the others are still asked.
+            self._remember(place, key, error, is_away=key is None or isinstance(e, Unreachable))
             raise error from e
         if self.troubles.find(place.upstream):
             log.warning("upstream %s (%s) answers again", place.upstream.name, place.upstream.registry)
         self.troubles.succeeded(place.upstream)
 
-    def _remember(self, place: Place, key: Hashable, error: SanderlingError) -> None:
-        if isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDamaged):
+    def _remember(self, place: Place, key: Hashable, error: SanderlingError, *, is_away: bool) -> None:
+        is_limited = isinstance(error, UpstreamLimited)
+        if (
+            isinstance(error, UpstreamUnavailable)
+            and not isinstance(error, UpstreamDamaged)
+            and (is_away or is_limited)
+        ):
             if not self.troubles.find(place.upstream):
                 log.warning("%s", error.message)
             self.troubles.failed(place.upstream, error)
