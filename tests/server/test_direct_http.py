@@ -341,7 +341,12 @@ async def test_over_tls_bodies_go_through_the_loop(app: App, tmp_path: Path) -> 
         await peer.close()
 
 
+def body_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("body")}
+
+
 async def test_a_server_that_stops_ends_the_threads(app: App) -> None:
+    before = body_threads()  # of servers that other tests hold
     async with serving(app) as port:
         peer = await Peer.of(port)
         peer.put(CONTENT[:500_000], length=SIZE)
@@ -350,6 +355,6 @@ async def test_a_server_that_stops_ends_the_threads(app: App) -> None:
         reading.writer.write(f"GET /?0-{SIZE} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         await asyncio.sleep(0.3)
     await until(lambda: app.notes == ["cancelled"])
-    await until(lambda: not any(thread.name.startswith("body") for thread in threading.enumerate()))
+    await until(lambda: body_threads() <= before)
     await peer.close()
     await reading.close()
