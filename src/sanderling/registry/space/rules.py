@@ -15,10 +15,11 @@
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from heapq import heappop, heappush
 
 from sanderling.errors import Invalid
 from sanderling.oci import Digest, Reference, is_repository
@@ -244,24 +245,42 @@ def _kept(snapshot: Snapshot, roots: Iterable[str]) -> set[str]:
 
 
 def _ordered(snapshot: Snapshot, going: Collection[str]) -> list[str]:
-    """Sort *going*: an index before what it names, a subject before what is about it. No cycle: they name hashes."""
-    after: dict[str, list[str]] = defaultdict(list)
-    for digest in going:
-        manifest = snapshot.manifests[digest]
-        after[digest] += manifest.children
-        if manifest.subject:
-            after[manifest.subject].append(digest)
-    done: dict[str, None] = {}
-    for start in sorted(going):
-        stack = [(start, False)]
-        while stack:
-            digest, is_left = stack.pop()
-            if is_left:
-                done.setdefault(digest)
-            elif digest not in done:
-                stack.append((digest, True))
-                stack += [(other, False) for other in after.get(digest, ()) if other in going and other not in done]
-    return list(reversed(done))
+    """Sort *going*: an index before what it names, and a subject before what is about it, where both can be.
+
+    They name hashes, so indexes alone make no circle. With subjects they can: an index may be about what it names.
+    It goes first then, for without what it names it would be broken.
+    """
+    facts = {digest: snapshot.manifests[digest] for digest in going}
+    parents = Counter(child for one in facts.values() for child in one.children if child in facts)
+    about: dict[str, list[str]] = defaultdict(list)
+    for digest, one in facts.items():
+        about[one.subject].append(digest)
+    behind = {digest for digest, one in facts.items() if one.subject in facts}
+    # Heaps, so that the order is always the same. Of what is held by its subject, an index may be in a circle.
+    free: list[tuple[bool, str]] = []
+    held: list[tuple[bool, str]] = []
+
+    def offer(digest: str) -> None:
+        heappush(held if digest in behind else free, (not facts[digest].children, digest))
+
+    for digest in facts:
+        if not parents[digest]:
+            offer(digest)
+    order: dict[str, None] = {}
+    while free or held:
+        _, digest = heappop(free or held)
+        if digest in order:
+            continue
+        order[digest] = None
+        for child in facts[digest].children:
+            parents[child] -= 1
+            if not parents[child] and child in facts:
+                offer(child)
+        for referrer in about[digest]:
+            behind.discard(referrer)
+            if not parents[referrer]:
+                offer(referrer)
+    return list(order)
 
 
 def rule_row(rule: Rule) -> dict[str, object]:
