@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # around the journey
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
-    "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx"},
+    "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx", "httpcore"},  # httpx is made of httpcore
     "sanderling.sdk": {
         ERRORS,
         DURABLE,

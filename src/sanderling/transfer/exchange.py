@@ -35,6 +35,7 @@ from sanderling.transfer.errors import (
     SignInRefused,
     Unreachable,
 )
+from sanderling.transfer.handshakes import close_cancelled
 from sanderling.transfer.sign_in import Credential, Scope, Scopes, SignIn, is_same_origin
 
 Body = Callable[[], AsyncIterator[bytes]]
@@ -114,6 +115,7 @@ class Exchange:
             )
         except (ValueError, ImportError) as e:
             raise Invalid(f"the proxy settings of the environment cannot be used: {e}") from e
+        close_cancelled(self._http)
 
     async def aclose(self) -> None:
         """Close the connections."""
