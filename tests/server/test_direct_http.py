@@ -1,8 +1,10 @@
 """Large bodies past the event loop, on real sockets: by length, in chunks, as files; and when it is not to be had."""
 
 import asyncio
+import gc
 import hashlib
 import os
+import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -358,3 +360,25 @@ async def test_a_server_that_stops_ends_the_threads(app: App) -> None:
     await until(lambda: body_threads() <= before)
     await peer.close()
     await reading.close()
+
+
+async def test_a_job_that_ends_with_its_connection_is_not_told_of_as_lost() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    lanes, (ours, theirs) = Lanes(1), socket.socketpair()
+
+    def job() -> None:
+        ours.recv(1)
+        raise ConnectionError("gone")
+
+    running = asyncio.create_task(lanes.run(ours, job))
+    await until(lambda: lanes.is_full)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    del running
+    gc.collect()
+    assert not told
+    assert not lanes.is_full
+    theirs.close()
+    lanes.close()

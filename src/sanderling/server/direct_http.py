@@ -71,15 +71,19 @@ class Lanes:
         """
         self._busy += 1
         running = asyncio.get_running_loop().run_in_executor(self._executor, job)
+        running.add_done_callback(partial(self._ended, sock))
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
             _end(sock)
             await asyncio.wait([running])
             raise
-        finally:
-            self._busy -= 1
-            sock.close()
+
+    def _ended(self, sock: socket.socket, running: asyncio.Future[None]) -> None:
+        self._busy -= 1
+        sock.close()
+        if not running.cancelled():
+            running.exception()  # is looked at, also when nobody waits any more
 
     def close(self) -> None:
         """Let the threads go."""

@@ -38,6 +38,7 @@ async def test_no_flow_logs_a_secret_or_answers_with_one(
 ) -> None:
     monkeypatch.setattr(app, "_HOLD_S", 0.0)
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "httpx")  # `edge run`, in a test of this process, gave it a level of its own
     await push_image(client)
     admin = credentials.admin("demo")
     issued = credentials.tokens.create("demo", "ci", [Scope.of("demo/*", "pull")])
