@@ -22,8 +22,7 @@ async def test_a_cancelled_handshake_leaves_no_connection() -> None:
         writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    client = httpx.AsyncClient(verify=ssl.create_default_context(), trust_env=False)
-    close_cancelled(client)
+    client = close_cancelled(httpx.AsyncClient(verify=ssl.create_default_context(), trust_env=False))
     port = server.sockets[0].getsockname()[1]
     async with asyncio.timeout(20):
         asking = asyncio.create_task(client.get(f"https://127.0.0.1:{port}/"))

@@ -9,6 +9,7 @@ import httpx
 from sanderling.edge.disk import find_json, write_json
 from sanderling.edge.layout import Layout
 from sanderling.iot import ConnectionString
+from sanderling.transfer import close_cancelled
 
 _log = logging.getLogger(__name__)
 _DEFAULT_PORT = 8883  # what IoT Hub has; it does not answer the question
@@ -37,7 +38,7 @@ class Discovery:
     async def _describe(self) -> object:
         """Return the hub's description of itself, at least with a port, or what is remembered of it, or None."""
         try:
-            async with httpx.AsyncClient(verify=self._tls, timeout=10.0) as http:
+            async with close_cancelled(httpx.AsyncClient(verify=self._tls, timeout=10.0)) as http:
                 response = await http.get(f"https://{self._host}/.well-known/sanderling")
             if response.status_code == 200 and len(response.content) < 65536:
                 document = response.json()

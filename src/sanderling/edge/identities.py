@@ -21,6 +21,7 @@ from sanderling.edge.trouble import why_unreachable
 from sanderling.errors import Denied, NotFound, Unavailable
 from sanderling.iot import ConnectionString, sas
 from sanderling.iot.identity import is_valid_id
+from sanderling.transfer import close_cancelled
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class Identities:
         token = sas.build(resource, self._connection.shared_access_key or "", int(self._clock()) + _TOKEN_S)
         url = f"https://{host}{path}"
         try:
-            async with httpx.AsyncClient(verify=self._tls, timeout=20.0) as http:
+            async with close_cancelled(httpx.AsyncClient(verify=self._tls, timeout=20.0)) as http:
                 response = await http.request(method, url, json=body, headers={"Authorization": token})
         except (httpx.HTTPError, httpx.InvalidURL) as e:
             raise Unavailable(f"the hub {host} cannot be reached: {why_unreachable(e)}") from e

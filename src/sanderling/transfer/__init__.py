@@ -18,6 +18,7 @@ What is promised:
         open_blob  stream_blob  has_blob  push_blob
         tags  referrers
     places.Place: LayoutPlace, OciArchivePlace, DockerArchivePlace, RegistryPlace; places.Address, place_of
+    close_cancelled(client): an `httpx.AsyncClient` for callers who may be cancelled
     copying.copy(source, target, [(reference, name)], platform=, referrers=, expected=, progress=)
 
 Errors are those of `sanderling.errors`; `sanderling.transfer.errors` lists the
@@ -45,6 +46,7 @@ from sanderling.transfer.errors import (
 )
 from sanderling.transfer.exchange import Patience, is_loopback
 from sanderling.transfer.files import read_file
+from sanderling.transfer.handshakes import close_cancelled
 from sanderling.transfer.sign_in import Credential
 from sanderling.transfer.together import all_of
 
@@ -66,6 +68,7 @@ __all__ = [
     "SignInRefused",
     "Unreachable",
     "all_of",
+    "close_cancelled",
     "is_loopback",
     "read_file",
 ]

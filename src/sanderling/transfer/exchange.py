@@ -110,12 +110,13 @@ class Exchange:
         self._sign_in = SignIn(registry, repository, credential, token, self._ask)
         trust_env = uses_proxy and not is_loopback(registry)
         try:
-            self._http = httpx.AsyncClient(
-                verify=tls or _system_trust(), timeout=TIMEOUT, follow_redirects=False, trust_env=trust_env
+            self._http = close_cancelled(
+                httpx.AsyncClient(
+                    verify=tls or _system_trust(), timeout=TIMEOUT, follow_redirects=False, trust_env=trust_env
+                )
             )
         except (ValueError, ImportError) as e:
             raise Invalid(f"the proxy settings of the environment cannot be used: {e}") from e
-        close_cancelled(self._http)
 
     async def aclose(self) -> None:
         """Close the connections."""

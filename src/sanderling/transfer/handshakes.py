@@ -50,9 +50,10 @@ class _Backend(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-def close_cancelled(client: httpx.AsyncClient) -> None:
-    """Make *client* close the connections whose handshake is cancelled."""
+def close_cancelled(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Make *client* close the connections whose handshake is cancelled, and return it."""
     pool: Any = getattr(getattr(client, "_transport", None), "_pool", None)
     backend = getattr(pool, "_network_backend", None)
     if isinstance(backend, httpcore.AsyncNetworkBackend):
         pool._network_backend = _Backend(backend)
+    return client
