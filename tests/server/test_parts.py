@@ -1,20 +1,19 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 import httpx
 import obstore
 import pytest
 from tests.s3 import BUCKET, s3_server
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import FileBlobs, StorePlace
 from sanderling.errors import Invalid
 from sanderling.image import SourceFile
 from sanderling.oci import Digest
 from sanderling.server.database import open_database
 from sanderling.server.parts import join
-from sanderling.server.settings import ServerSettings
+from sanderling.server.settings import ServerSettings, place_of_blobs
 from sanderling.server.tls import TlsFiles
 
 SCRIPT = b"def init():\n    pass\n\ndef run(raw_data):\n    return raw_data\n"
@@ -44,7 +43,7 @@ def test_content_that_a_waiting_build_needs_outlives_a_start(tmp_path: Path) -> 
 
 def test_layers_are_in_the_bucket_that_the_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secrets").mkdir()
-    settings = ServerSettings(tmp_path, blobs=f"s3://{BUCKET}/site")
+    settings = ServerSettings(tmp_path, blobs=StorePlace(f"s3://{BUCKET}/site"))
     with s3_server(tmp_path) as s3:
         for name, value in s3.environment.items():
             monkeypatch.setenv(name, value)
@@ -65,14 +64,22 @@ def test_layers_are_in_the_bucket_that_the_settings_name(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("place", "said"),
     [
-        ({"blobs": "gs://bucket"}, "only folders and s3:// are known"),
-        ({"blobs": "s3://bucket", "blobs_endpoint": "http://192.0.2.1"}, "allow it with --blobs-plain-http"),
+        (StorePlace("gs://bucket"), "only folders and s3:// are known"),
+        (StorePlace("s3://bucket", endpoint="http://192.0.2.1"), "allow it with --blobs-plain-http"),
     ],
 )
-def test_a_place_for_layers_that_cannot_be_ends_the_start(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+def test_a_place_for_layers_that_cannot_be_ends_the_start(tmp_path: Path, place: StorePlace, said: str) -> None:
     engine = open_database(tmp_path / "sanderling.db")
     with pytest.raises(Invalid, match=said):
-        join(ServerSettings(tmp_path, **given), TlsFiles.within(tmp_path / "tls"), engine)
+        join(ServerSettings(tmp_path, blobs=place), TlsFiles.within(tmp_path / "tls"), engine)
     engine.dispose()
+
+
+def test_how_to_reach_a_bucket_that_is_not_named_is_refused() -> None:
+    assert place_of_blobs(None, None, None, False) is None
+    assert place_of_blobs("s3://b", None, "r", False) == StorePlace("s3://b", region="r")
+    for rest in ((None, "http://x", None, False), (None, None, "r", False), (None, None, None, True)):
+        with pytest.raises(Invalid, match="name it with --blobs"):
+            place_of_blobs(*rest)

@@ -1,7 +1,8 @@
 """`sanderling deploy`: put an image on a device and see it run."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -82,24 +83,46 @@ def deploy(
     target = Device.get(workspace, device)
     plan: Deployment | ManifestDeployment
     if manifest is not None:
-        plan = Deployment.from_manifest(manifest)
-        out.step(f"Plan for {device}: {manifest} with {', '.join(sorted(modules_of(plan.manifest))) or 'no modules'}")
-        _show_removals(out, target, plan)
+        plan = _apply_manifest(out, target, manifest)
     else:
-        plan = _plan(workspace, image or "", module, port, input_from or [], route or [])
-        _show_plan(out, device, plan)
-        _show_removals(out, target, plan)
-    own = OwnCredentials(workspace, target)
-    if registry_credentials and isinstance(plan, Deployment):
-        issued = own.make(plan.image, length)
-        out.step(f"{device} gets the registry token {issued.username}, until {issued.token.expires_time:%Y-%m-%d}")
-        plan = _plan(workspace, image or "", module, port, input_from or [], route or [], issued)
-    # A manifest is applied as it is: it may hold a token that an earlier deployment made.
-    with own.settled() if manifest is None else nullcontext():
-        plan.apply(target)
+        make = partial(_plan, workspace, image or "", module, port, input_from or [], route or [])
+        plan = _apply_image(
+            out, target, OwnCredentials(workspace, target), make, length if registry_credentials else None
+        )
     out.step(f"The hub has it; {device} {'is connected' if target.is_connected else 'is not connected'}")
     states = _wait(out, target, plan, timeout) if wait else ()
     out.result({"deviceId": device, "waited": wait, "modules": [state.to_json() for state in states]})
+
+
+def _apply_manifest(out: Output, target: Device, manifest: Path) -> ManifestDeployment:
+    """Apply it as it is: it may hold a registry token that an earlier deployment made."""
+    plan = Deployment.from_manifest(manifest)
+    modules = ", ".join(sorted(modules_of(plan.manifest))) or "no modules"
+    out.step(f"Plan for {target.device_id}: {manifest} with {modules}")
+    _show_removals(out, target, plan)
+    plan.apply(target)
+    return plan
+
+
+def _apply_image(
+    out: Output,
+    target: Device,
+    own: OwnCredentials,
+    make: Callable[[IssuedToken | None], Deployment],
+    token_length: timedelta | None,
+) -> Deployment:
+    """Apply what *make* plans, with a registry token of the device's own if there shall be one."""
+    plan = make(None)
+    _show_plan(out, target.device_id, plan)
+    _show_removals(out, target, plan)
+    if token_length is not None:
+        issued = own.make(plan.image, token_length)
+        until = f"{issued.token.expires_time:%Y-%m-%d}"
+        out.step(f"{target.device_id} gets the registry token {issued.username}, until {until}")
+        plan = make(issued)
+    with own.settled():
+        plan.apply(target)
+    return plan
 
 
 def _wait(
@@ -126,7 +149,7 @@ def _plan(
     port: int | None,
     inputs: Sequence[str],
     routes: Sequence[str],
-    credentials: IssuedToken | None = None,
+    credentials: IssuedToken | None,
 ) -> Deployment:
     what = image if "/" in image else Image.get(workspace, image)
     return Deployment(what, module, port, inputs_from=inputs, routes=routes, credentials=credentials)

@@ -54,6 +54,7 @@ def serve(
     out = Output(json_)
     with needs_extra("server"):
         from sanderling.server.registry_alone import RegistrySettings, run_registry
+        from sanderling.server.settings import place_of_blobs
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = RegistrySettings(
@@ -66,10 +67,7 @@ def serve(
         is_plain=http,
         upstreams=tuple(upstream or ()),
         upstreams_file=upstreams,
-        blobs=blobs,
-        blobs_endpoint=blobs_endpoint,
-        blobs_region=blobs_region,
-        blobs_plain_http=blobs_plain_http,
+        blobs=place_of_blobs(blobs, blobs_endpoint, blobs_region, blobs_plain_http),
     )
     out.step(f"Starting the registry in {root}")
     run_registry(settings, lambda info: _show(out, settings, info))

@@ -42,7 +42,7 @@ def up(
     out = Output(json_)
     with needs_extra("server"):
         from sanderling.server.run import run
-        from sanderling.server.settings import ServerSettings
+        from sanderling.server.settings import ServerSettings, place_of_blobs
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = ServerSettings(
@@ -53,10 +53,7 @@ def up(
         host_names=tuple(host_name or ()),
         public_url=public_url,
         public_mqtt_port=public_mqtt_port,
-        blobs=blobs,
-        blobs_endpoint=blobs_endpoint,
-        blobs_region=blobs_region,
-        blobs_plain_http=blobs_plain_http,
+        blobs=place_of_blobs(blobs, blobs_endpoint, blobs_region, blobs_plain_http),
     )
     out.step(f"Starting the server in {data}")
     run(settings, lambda info: _show(out, info))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sanderling.errors import Invalid, SanderlingError
 from sanderling.server.run import ServerInfo, run
-from sanderling.server.settings import DEFAULT_MQTT_PORT, DEFAULT_PORT, ServerSettings
+from sanderling.server.settings import DEFAULT_MQTT_PORT, DEFAULT_PORT, ServerSettings, place_of_blobs
 
 
 def main() -> int:
@@ -35,10 +35,7 @@ def main() -> int:
             host_names=tuple(given.host_name),
             public_url=given.public_url,
             public_mqtt_port=given.public_mqtt_port,
-            blobs=given.blobs,
-            blobs_endpoint=given.blobs_endpoint,
-            blobs_region=given.blobs_region,
-            blobs_plain_http=given.blobs_plain_http,
+            blobs=place_of_blobs(given.blobs, given.blobs_endpoint, given.blobs_region, given.blobs_plain_http),
         )
         run(settings, _print_ready)
     except SanderlingError as e:

@@ -79,7 +79,7 @@ class RegistrySettings:
     is_plain: HTTP, without TLS.
     upstreams, upstreams_file: registries that are pulled through, as `hub=docker.io` and in a TOML file
         (`sanderling.registry.upstream.configured`).
-    blobs: where layers are kept, as `ServerSettings` has it; None is ROOT/blobs.
+    blobs: where layers are kept; None is ROOT/blobs.
     """
 
     root: Path
@@ -91,10 +91,7 @@ class RegistrySettings:
     is_plain: bool = False
     upstreams: tuple[str, ...] = ()
     upstreams_file: Path | None = None
-    blobs: str | None = None
-    blobs_endpoint: str | None = None
-    blobs_region: str | None = None
-    blobs_plain_http: bool = False
+    blobs: StorePlace | None = None
 
     @property
     def listens_on(self) -> str | None:
@@ -104,8 +101,7 @@ class RegistrySettings:
     @property
     def place(self) -> StorePlace:
         """Where layers are kept."""
-        location = self.blobs or str(self.root / "blobs")
-        return StorePlace(location, self.blobs_endpoint, self.blobs_region, self.blobs_plain_http)
+        return self.blobs or StorePlace(str(self.root / "blobs"))
 
     @property
     def is_local(self) -> bool:

@@ -35,8 +35,7 @@ class ServerSettings:
     debian_mirror, debian_security_mirror: where base images come from; None takes the host's own sources.
     max_blob_bytes: the largest single file of a model, or layer of an image.
     collect_every_s: how often the registry's retention rules and garbage collection run by themselves.
-    blobs: where the registry keeps layers: a folder or `s3://bucket/prefix`; None is the data folder. For a bucket,
-        blobs_endpoint, blobs_region and blobs_plain_http are those of `sanderling.blobs.StorePlace`.
+    blobs: where the registry keeps layers; None is the data folder.
     """
 
     data: Path
@@ -51,10 +50,7 @@ class ServerSettings:
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
     collect_every_s: float = 24 * 3600.0
-    blobs: str | None = None
-    blobs_endpoint: str | None = None
-    blobs_region: str | None = None
-    blobs_plain_http: bool = False
+    blobs: StorePlace | None = None
 
     def __post_init__(self) -> None:
         for what, port in (
@@ -111,8 +107,7 @@ class ServerSettings:
     @property
     def registry_place(self) -> StorePlace:
         """Where the registry keeps layers."""
-        location = self.blobs or str(self.data / "blobs" / "registry")
-        return StorePlace(location, self.blobs_endpoint, self.blobs_region, self.blobs_plain_http)
+        return self.blobs or StorePlace(str(self.data / "blobs" / "registry"))
 
     def certificate_names(self) -> tuple[str, ...]:
         """Return every name and address the server's certificate is for, sorted."""
@@ -123,6 +118,20 @@ class ServerSettings:
         if self.host is not None and self.host not in _EVERY_ADDRESS:
             names.add(self.host)
         return tuple(sorted(names))
+
+
+def place_of_blobs(
+    location: str | None, endpoint: str | None, region: str | None, plain_http: bool
+) -> StorePlace | None:
+    """Return where layers are kept, of what the user gave with --blobs…; None when it is the data folder.
+
+    Raises `Invalid` when the rest is given without a place: it would be forgotten.
+    """
+    if location is not None:
+        return StorePlace(location, endpoint, region, plain_http)
+    if endpoint or region or plain_http:
+        raise Invalid("--blobs-endpoint, --blobs-region and --blobs-plain-http lead to a bucket: name it with --blobs")
+    return None
 
 
 def _is_address(text: str) -> bool:
