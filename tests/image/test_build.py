@@ -30,8 +30,8 @@ from sanderling.image import (
 )
 from sanderling.image.assembly import Assembled
 from sanderling.image.layout import DamagedLayer, write_layout
-from sanderling.image.uv_errors import ResolutionFailed
-from sanderling.image.worker import build_and_publish
+from sanderling.image.packages.uv_errors import ResolutionFailed
+from sanderling.image.service.worker import build_and_publish
 from sanderling.oci import Platform
 from tests.image.unpack import command, read_image, run, unpack
 

@@ -16,10 +16,10 @@ from sanderling.blobs import FileBlobs
 from sanderling.errors import Denied, Invalid, Unavailable
 from sanderling.image import Event, Log, PushTarget, Recipe, SourceFile
 from sanderling.image.assembly import Assembled, assemble
-from sanderling.image.layer_file import write_layer
+from sanderling.image.layers.layer_file import write_layer
+from sanderling.image.layers.tree import file_entry
 from sanderling.image.layout import DamagedLayer
 from sanderling.image.push import push
-from sanderling.image.tree import file_entry
 from sanderling.oci import Index, Manifest, Platform
 from sanderling.transfer import Patience
 from tests.image.servers import RegistryServer, serving

@@ -5,7 +5,7 @@ chose for the target platform, the scoring server, the models, the script. The
 same inputs give the same bytes, on any host, for any supported platform.
 
 - `ImageBuilds` is the service with a queue, records and logs.
-- ``python -m sanderling.image SPEC.json`` is one build (see `sanderling.image.worker`).
+- ``python -m sanderling.image SPEC.json`` is one build (see `sanderling.image.service.worker`).
 - `check_script` and `parse_environment` look at the user's files without running them.
 """
 
@@ -13,23 +13,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sanderling.image.build import BuildSettings, build, check
-from sanderling.image.environment import Environment, EnvironmentInvalid, parse_environment
+from sanderling.image.environment.conda_file import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.script import ScriptInvalid, check_script
 
 if TYPE_CHECKING:
-    from sanderling.image.build_records import ImageBuild, ImageNotFound, WrongState
-    from sanderling.image.builds import BuildLogPage, ImageBuilds
+    from sanderling.image.service.build_records import ImageBuild, ImageNotFound, WrongState
+    from sanderling.image.service.builds import BuildLogPage, ImageBuilds
 
 # The service needs SQL; a worker imports this package too, needs none, and would wait half a second for it.
 _OF_THE_SERVICE = {
-    "BuildLogPage": "builds",
-    "ImageBuild": "build_records",
-    "ImageBuilds": "builds",
-    "ImageNotFound": "build_records",
-    "WrongState": "build_records",
+    "BuildLogPage": "service.builds",
+    "ImageBuild": "service.build_records",
+    "ImageBuilds": "service.builds",
+    "ImageNotFound": "service.build_records",
+    "WrongState": "service.build_records",
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sanderling.blobs import FileBlobs
-from sanderling.image.layer_file import Layer
+from sanderling.image.layers.layer_file import Layer
 from sanderling.image.recipe import APP_ROOT, Recipe
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
 

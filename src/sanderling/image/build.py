@@ -13,18 +13,18 @@ from pathlib import Path
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.assembly import Assembled, assemble
-from sanderling.image.bytecode import find_compiler
 from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.mirrors import choose_mirrors
 from sanderling.image.downloads import Downloads, Source
-from sanderling.image.environment import BASE_PYTHON, Environment, parse_environment
+from sanderling.image.environment.conda_file import BASE_PYTHON, Environment, parse_environment
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
-from sanderling.image.layer_file import Layer
-from sanderling.image.layers import LayerStore, Made, check_paths
+from sanderling.image.layers.bytecode import find_compiler
+from sanderling.image.layers.layer_file import Layer
+from sanderling.image.layers.store import LayerStore, Made, check_paths
+from sanderling.image.packages.resolve import Resolver, Wheel, logins
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
-from sanderling.image.resolve import Resolver, Wheel, logins
 from sanderling.image.script import check_script
 from sanderling.oci import Platform
 

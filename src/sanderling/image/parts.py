@@ -9,14 +9,14 @@ from pathlib import Path
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.rootfs import build_root
-from sanderling.image.environment import BASE_PYTHON
+from sanderling.image.environment.conda_file import BASE_PYTHON
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
-from sanderling.image.layers import LayerStore, Made, Opened
+from sanderling.image.layers.store import LayerStore, Made, Opened
+from sanderling.image.layers.tree import Entry, file_entry
+from sanderling.image.packages.resolve import Wheel
+from sanderling.image.packages.wheels import SITE, SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
-from sanderling.image.resolve import Wheel
-from sanderling.image.tree import Entry, file_entry
-from sanderling.image.wheels import SITE, SamePath, open_wheel
 from sanderling.oci import Platform
 
 DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64"}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import Invalid
-from sanderling.image.resolve import PLATFORMS
-from sanderling.image.tree import safe_path
+from sanderling.image.layers.tree import safe_path
+from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
 
 APP_ROOT = "var/azureml-app"

@@ -10,7 +10,7 @@ from sanderling.errors import Invalid
 from sanderling.image.debian.deb import BrokenPackage, open_data
 from sanderling.image.debian.packages import Package
 from sanderling.image.debian.rootfs import build_root
-from sanderling.image.tree import Entry, PathRefused
+from sanderling.image.layers.tree import Entry, PathRefused
 
 
 def make_deb(path: Path, files: dict[str, bytes | str], compress: str = "xz") -> Path:

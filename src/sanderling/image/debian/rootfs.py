@@ -13,7 +13,7 @@ from pathlib import Path
 from sanderling.errors import Invalid
 from sanderling.image.debian.deb import open_data
 from sanderling.image.debian.packages import Package
-from sanderling.image.tree import Entry, safe_path
+from sanderling.image.layers.tree import Entry, safe_path
 
 PYTHON = "python3.11"
 USER_ID = 65532

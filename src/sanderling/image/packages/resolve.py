@@ -27,10 +27,10 @@ from uv import find_uv_bin
 
 from sanderling.durable import write_durably
 from sanderling.errors import Invalid, Unavailable
-from sanderling.image.environment import BASE_PYTHON, Environment
+from sanderling.image.environment.conda_file import BASE_PYTHON, Environment
 from sanderling.image.events import Log
 from sanderling.image.keep import read_json
-from sanderling.image.uv_errors import explain
+from sanderling.image.packages.uv_errors import explain
 from sanderling.oci import Digest, Platform
 
 LOCK_VERSION = 1

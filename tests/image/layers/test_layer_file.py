@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sanderling.blobs import FileBlobs
-from sanderling.image.layer_file import FileChanged, write_layer
-from sanderling.image.tree import Entry, Member, PathRefused, file_entry, safe_path
+from sanderling.image.layers.layer_file import FileChanged, write_layer
+from sanderling.image.layers.tree import Entry, Member, PathRefused, file_entry, safe_path
 
 ENTRIES = [
     Entry("usr/bin/tool", "file", 0o755, b"#!/bin/sh\n"),

@@ -1,6 +1,6 @@
 import pytest
 
-from sanderling.image.environment import EnvironmentInvalid, parse_environment
+from sanderling.image.environment.conda_file import EnvironmentInvalid, parse_environment
 
 DOCUMENTED = b"""
 # Conda environment specification, as azureml writes it

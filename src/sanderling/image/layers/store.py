@@ -19,13 +19,13 @@ from pathlib import Path
 from sanderling.blobs import FileBlobs
 from sanderling.durable import write_durably
 from sanderling.errors import Unavailable
-from sanderling.image.bytecode import Compiler, is_worth_compiling
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.keep import read_json
-from sanderling.image.layer_file import CODEC, Layer, write_layer
-from sanderling.image.tree import Entry
-from sanderling.image.wheels import SamePath
+from sanderling.image.layers.bytecode import Compiler, is_worth_compiling
+from sanderling.image.layers.layer_file import CODEC, Layer, write_layer
+from sanderling.image.layers.tree import Entry
+from sanderling.image.packages.wheels import SamePath
 from sanderling.oci import Digest
 
 BUILDER_VERSION = 1  # raise it when the same inputs would give other bytes

@@ -5,8 +5,8 @@ import pytest
 
 from sanderling.errors import Denied, Invalid, Unavailable
 from sanderling.image import Environment, Event, Log
-from sanderling.image.resolve import Resolver, logins, parse_lock
-from sanderling.image.uv_errors import ResolutionFailed, explain
+from sanderling.image.packages.resolve import Resolver, logins, parse_lock
+from sanderling.image.packages.uv_errors import ResolutionFailed, explain
 from sanderling.oci import Platform
 
 AMD64 = Platform("linux", "amd64")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sanderling.image.layers.tree import Entry, Member, PathRefused
+from sanderling.image.packages.wheels import SITE, BrokenWheel, SamePath, open_wheel
 from sanderling.image.parts import merge
-from sanderling.image.tree import Entry, Member, PathRefused
-from sanderling.image.wheels import SITE, BrokenWheel, SamePath, open_wheel
 
 MakeWheel = Callable[..., Path]
 

@@ -26,13 +26,13 @@ from sqlalchemy import Engine
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, SanderlingError, Unavailable
 from sanderling.image.build import check
-from sanderling.image.build_log import BuildLog, read_page
-from sanderling.image.build_process import BuildProcess
-from sanderling.image.build_records import BuildRecords, ImageBuild, ImageNotFound, State, WrongState
 from sanderling.image.events import Event, now_text
 from sanderling.image.figures import size_text
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
+from sanderling.image.service.build_log import BuildLog, read_page
+from sanderling.image.service.build_process import BuildProcess
+from sanderling.image.service.build_records import BuildRecords, ImageBuild, ImageNotFound, State, WrongState
 from sanderling.oci import Platform, is_repository
 
 _log = logging.getLogger(__name__)

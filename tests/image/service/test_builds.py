@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from sanderling.errors import Invalid, Unavailable
 from sanderling.image import ImageBuild, ImageBuilds, ImageNotFound, ModelFiles, PushTarget, SourceFile, WrongState
-from sanderling.image.build_records import BuildRecords
+from sanderling.image.service.build_records import BuildRecords
 from tests.registry.serving import served
 from tests.registry.world import basic, make_engine
 
@@ -240,7 +240,7 @@ class TestWorkers:
         self, score: Path, tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from sanderling.image import Recipe
-        from sanderling.image.build_process import BuildProcess
+        from sanderling.image.service.build_process import BuildProcess
 
         slow = slow_environment(tmp_path, monkeypatch)
         recipe = Recipe("demo/digits:1", SourceFile("score.py", score), SourceFile("slow.yml", slow))

@@ -48,6 +48,6 @@ def test_secrets_that_are_no_json_are_refused_and_not_repeated(tmp_path: Path) -
 
 
 def test_a_worker_does_not_import_sql() -> None:
-    code = "import sys, sanderling.image.worker; print('sqlalchemy' in sys.modules)"
+    code = "import sys, sanderling.image.service.worker; print('sqlalchemy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

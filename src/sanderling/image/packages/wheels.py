@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sanderling.errors import Invalid
-from sanderling.image.tree import Entry, Member, PathRefused, file_entry, safe_path
+from sanderling.image.layers.tree import Entry, Member, PathRefused, file_entry, safe_path
 
 SITE = "usr/lib/python3/dist-packages"
 SCRIPTS = "usr/bin"

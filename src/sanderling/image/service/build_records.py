@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sanderling.errors import Conflict, NotFound
 from sanderling.image.events import now_text
-from sanderling.image.tables import builds, metadata, names
+from sanderling.image.service.tables import builds, metadata, names
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINISHED: tuple[State, ...] = ("succeeded", "failed", "cancelled")

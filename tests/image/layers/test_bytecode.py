@@ -6,8 +6,8 @@ import types
 import pytest
 
 from sanderling.errors import Unavailable
-from sanderling.image.bytecode import Compiler, find_compiler, is_worth_compiling
-from sanderling.image.tree import Entry
+from sanderling.image.layers.bytecode import Compiler, find_compiler, is_worth_compiling
+from sanderling.image.layers.tree import Entry
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

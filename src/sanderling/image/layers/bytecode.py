@@ -15,7 +15,7 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from sanderling.errors import Unavailable
-from sanderling.image.tree import Entry
+from sanderling.image.layers.tree import Entry
 
 _PROGRAM = Path(__file__).with_name("compile_sources.py")
 CHUNK_BYTES = 2 << 20

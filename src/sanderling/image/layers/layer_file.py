@@ -18,7 +18,7 @@ from isal import isal_zlib
 
 from sanderling.blobs import BlobWriter, FileBlobs
 from sanderling.errors import Invalid
-from sanderling.image.tree import Entry, Member, with_parents
+from sanderling.image.layers.tree import Entry, Member, with_parents
 from sanderling.oci import Digest, media_types
 
 CODEC = "gzip-isal-2"  # part of every cache key: another codec is another blob

@@ -21,7 +21,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from sanderling.errors import Invalid
-from sanderling.image.conda_names import FROM_CONDA, REPLACED
+from sanderling.image.environment.conda_names import FROM_CONDA, REPLACED
 from sanderling.image.events import without_credentials
 
 MAX_FILE_BYTES = 1 << 20

@@ -1,0 +1,1 @@
+"""What the user wants inside: the environment file, read into requirements."""

@@ -1,0 +1,1 @@
+"""Files become layers: the same files, the same bytes, made once."""

@@ -1,0 +1,1 @@
+"""Wheels: which ones, for which platform, and what they install."""

@@ -1,0 +1,1 @@
+"""The build service: queue, worker processes, records, logs."""
