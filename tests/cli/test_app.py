@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from typer.main import get_command
 
 from sanderling.cli.app import app
 
-HELP_S = 0.4
 COMMANDS = [
     "up", "init", "deploy", "messages", "demo", "serve", "status", "open", "edge run",
     "model register", "model list", "model show", "model download", "model delete",
@@ -54,7 +52,7 @@ def test_every_command_shows_help_with_an_example_and_json(command: str, capsys:
     assert ("--json" in text) == (command not in NO_DOCUMENT)
 
 
-def test_help_is_fast_and_imports_neither_network_nor_tables() -> None:
+def test_help_imports_neither_network_nor_tables() -> None:
     code = (
         "import sys; sys.argv = ['sanderling', '--help']\n"
         "from sanderling.cli import main\n"
@@ -62,14 +60,8 @@ def test_help_is_fast_and_imports_neither_network_nor_tables() -> None:
         "except SystemExit: pass\n"
         "print(sorted({'httpx', 'rich.table', 'sanderling.server', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
     )
-    taken = []
-    for _ in range(3):
-        began = perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        taken.append(perf_counter() - began)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
-    # The machine that runs the tests may be busy; the promise is for one that is not.
-    assert min(taken) < 3 * HELP_S
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,7 @@ async def test_stop_lets_the_module_finish_and_kills_one_that_does_not(
     await created(engine, tiny_image("trap '' TERM; echo ready; while true; do sleep 0.1; done"), tmp_path, "deaf")
     await engine.start("deaf")
     await until_logged(engine, b"ready", "deaf")
-    began = time.monotonic()
     await engine.stop("deaf", 0.3)
-    assert time.monotonic() - began < 5
     assert (await engine.containers())["deaf"].exit_code == 137
 
 

@@ -163,10 +163,8 @@ print(len(ssl.create_default_context().get_ca_certs()) > 100, zoneinfo.ZoneInfo(
         wanted = recipe(score, models=(ModelFiles("digits", 1, {"model.pkl": model}),))
         first, blobs = build(wanted, settings, log)
         written = {info.digest: blobs.path(info.digest).stat().st_mtime_ns for info in blobs.digests()}
-        started = time.monotonic()
         again, _ = build(wanted, settings, log)
         assert again.descriptor == first.descriptor
-        assert time.monotonic() - started < 1
         layers = {layer.digest for layer in first.manifests[0].layers}
         assert all(blobs.path(digest).stat().st_mtime_ns == written[digest] for digest in layers)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sanderling.blobs import FileBlobs
+from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.recipe import APP_ROOT, Recipe
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
@@ -16,7 +17,6 @@ from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canoni
 EPOCH = "1970-01-01T00:00:00Z"
 USER = "65532:65532"
 PORT = "5001/tcp"
-ENTRYPOINT = ["/usr/bin/python3", "-m", "sanderling_scoring"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ def labels(recipe: Recipe) -> dict[str, str]:
     return found | {f"io.sanderling.tag.{key}": value for key, value in recipe.tags.items()}
 
 
-def image_config(recipe: Recipe, platform: Platform, layers: Sequence[Layer]) -> bytes:
+def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers: Sequence[Layer]) -> bytes:
     """The image config for *platform*."""
     document: dict[str, Any] = {
         "architecture": platform.architecture,
         "os": platform.os,
         "created": EPOCH,
         "config": {
-            "Entrypoint": ENTRYPOINT,
+            "Entrypoint": [python.executable, "-m", "sanderling_scoring"],
             "Env": [f"{name}={value}" for name, value in sorted(recipe.variables().items())],
             "ExposedPorts": {PORT: {}},
             "Labels": labels(recipe),
@@ -76,12 +76,14 @@ def image_config(recipe: Recipe, platform: Platform, layers: Sequence[Layer]) ->
     return canonical_json(document)
 
 
-def assemble(recipe: Recipe, layers: Mapping[Platform, Sequence[Layer]], blobs: FileBlobs) -> Assembled:
+def assemble(
+    recipe: Recipe, python: Interpreter, layers: Mapping[Platform, Sequence[Layer]], blobs: FileBlobs
+) -> Assembled:
     """Write config and manifest of each platform, and an index for several, into *blobs*."""
     annotations = {key: value for key, value in labels(recipe).items() if key.startswith("org.opencontainers.")}
     manifests: list[tuple[Platform, Manifest]] = []
     for platform in recipe.platforms:
-        raw = image_config(recipe, platform, layers[platform])
+        raw = image_config(recipe, python, platform, layers[platform])
         config = Descriptor(media_types.OCI_CONFIG, blobs.put(raw), len(raw))
         described = [
             Descriptor(

@@ -16,9 +16,10 @@ from sanderling.image.assembly import Assembled, assemble
 from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.mirrors import choose_mirrors
 from sanderling.image.downloads import Downloads, Source
-from sanderling.image.environment.conda_file import BASE_PYTHON, Environment, parse_environment
+from sanderling.image.environment.conda_file import Environment, parse_environment
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
+from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
@@ -74,13 +75,16 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
 class _Build:
     def __init__(self, recipe: Recipe, environment: Environment, settings: BuildSettings, log: Log) -> None:
         self.recipe, self.environment, self.log = recipe, environment, log
-        compiler = find_compiler(BASE_PYTHON)
+        self.python = DEBIAN_12
+        compiler = find_compiler(self.python.version)
         if compiler is None:
-            log.warn("layers", f"no Python {BASE_PYTHON} here to make bytecode with: the image will start slowly")
+            log.warn(
+                "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
+            )
         self.layers = LayerStore(settings.cache, log, compiler)
         self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, logins(environment))
         mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
-        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), log)
+        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), self.python, log)
         self.resolver = Resolver(settings.cache, log)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
@@ -97,7 +101,7 @@ class _Build:
         for layers in made.values():
             check_paths(layers)
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
-        image = assemble(self.recipe, plain, self.layers.blobs)
+        image = assemble(self.recipe, self.python, plain, self.layers.blobs)
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
         self.log.say(
@@ -108,7 +112,7 @@ class _Build:
     def _make_all(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
         platforms, parts = self.recipe.platforms, self.parts
         bases = {platform: pool.submit(parts.base, platform) for platform in platforms}
-        chosen = {platform: self.resolver.resolve(self.environment, platform) for platform in platforms}
+        chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
         files = self._fetch([wheel for wheels in chosen.values() for wheel in wheels])
         grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.

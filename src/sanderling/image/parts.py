@@ -4,18 +4,19 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.rootfs import build_root
-from sanderling.image.environment.conda_file import BASE_PYTHON
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
+from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
-from sanderling.image.packages.wheels import SITE, SamePath, open_wheel
+from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
 from sanderling.oci import Platform
 
@@ -24,15 +25,15 @@ SCORING = "sanderling_scoring"
 
 
 class Parts:
-    """Makes the layers into *layers*; used by several threads."""
+    """Makes the layers for images with *python* into *layers*; used by several threads."""
 
-    def __init__(self, layers: LayerStore, archive: DebianArchive, log: Log) -> None:
-        self.layers, self.archive, self.log = layers, archive, log
+    def __init__(self, layers: LayerStore, archive: DebianArchive, python: Interpreter, log: Log) -> None:
+        self.layers, self.archive, self.python, self.log = layers, archive, python, log
 
     def base(self, platform: Platform) -> Made:
         """Debian and Python for *platform*."""
         lock = self.archive.lock(DEBIAN_ARCHITECTURES[platform.architecture])
-        title = f"Debian 12 and Python {BASE_PYTHON} for {platform.architecture}"
+        title = f"Debian 12 and Python {self.python.version} for {platform.architecture}"
         made_at = f"{lock.made_at:%Y-%m-%d %H:%M} UTC"
         self.log.say("base", f"{title}: {len(lock.packages)} packages, as chosen at {made_at}")
 
@@ -50,11 +51,11 @@ class Parts:
         @contextmanager
         def opened() -> Iterator[list[Entry]]:
             with ExitStack() as stack:
-                every = [stack.enter_context(open_wheel(files[name], name)) for name in names]
+                every = [stack.enter_context(open_wheel(files[name], name, self.python)) for name in names]
                 yield merge(dict(zip(names, every, strict=True)))
 
         # The cache calls a wheel by its sha256.
-        inputs = [[name, files[name].name] for name in names]
+        inputs = [astuple(self.python), [[name, files[name].name] for name in names]]
         return self.layers.ensure("wheels", inputs, title, opened, compiled=True)
 
     def scoring(self) -> Made:
@@ -64,7 +65,7 @@ class Parts:
             raise NotFound(f"the package {SCORING} is not installed beside sanderling; install sanderling anew")
         folder = Path(spec.submodule_search_locations[0])
         contents = {
-            f"{SITE}/{SCORING}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+            f"{self.python.site}/{SCORING}/{path.relative_to(folder).as_posix()}": path.read_bytes()
             for path in sorted(folder.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
         }

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.tree import Entry, Member, PathRefused
-from sanderling.image.packages.wheels import SITE, BrokenWheel, SamePath, open_wheel
+from sanderling.image.packages.wheels import BrokenWheel, SamePath, open_wheel
 from sanderling.image.parts import merge
 
 MakeWheel = Callable[..., Path]
 
 
 def read(path: Path) -> dict[str, Entry]:
-    with open_wheel(path, path.name) as entries:
+    with open_wheel(path, path.name, DEBIAN_12) as entries:
         return {entry.path: entry for entry in entries}
 
 
 def content(path: Path, place: str) -> bytes:
-    with open_wheel(path, path.name) as entries:
+    with open_wheel(path, path.name, DEBIAN_12) as entries:
         found = next(entry.content for entry in entries if entry.path == place)
         if isinstance(found, Member):
             with found.open() as file:
@@ -30,9 +31,9 @@ def content(path: Path, place: str) -> bytes:
 def test_a_wheel_is_installed_into_the_site_folder(make_wheel: MakeWheel) -> None:
     path = make_wheel("thing", "1.0", {"thing/__init__.py": b"x = 1\n", "thing/data.bin": b"\x00" * 9})
     entries = read(path)
-    assert entries[f"{SITE}/thing/__init__.py"].mode == 0o644
-    assert content(path, f"{SITE}/thing/data.bin") == b"\x00" * 9
-    assert content(path, f"{SITE}/thing-1.0.dist-info/INSTALLER") == b"sanderling\n"
+    assert entries[f"{DEBIAN_12.site}/thing/__init__.py"].mode == 0o644
+    assert content(path, f"{DEBIAN_12.site}/thing/data.bin") == b"\x00" * 9
+    assert content(path, f"{DEBIAN_12.site}/thing-1.0.dist-info/INSTALLER") == b"sanderling\n"
 
 
 def test_scripts_and_entry_points_become_programs(make_wheel: MakeWheel) -> None:
@@ -55,7 +56,7 @@ def test_the_data_schemes_go_to_their_places(make_wheel: MakeWheel) -> None:
         "thing", "1.0", {f"{data}/purelib/a.py": b"", f"{data}/data/share/x": b"", f"{data}/headers/h.h": b""}
     )
     entries = read(path)
-    assert f"{SITE}/a.py" in entries
+    assert f"{DEBIAN_12.site}/a.py" in entries
     assert "usr/share/x" in entries
     assert not [place for place in entries if place.endswith("h.h")]
 
@@ -82,7 +83,7 @@ def test_a_broken_archive_is_refused(tmp_path: Path, make_wheel: MakeWheel) -> N
         path = tmp_path / "broken-1.0-py3-none-any.whl"
         path.write_bytes(broken)
         with pytest.raises(BrokenWheel, match="broken archive"):
-            content(path, f"{SITE}/thing/data")
+            content(path, f"{DEBIAN_12.site}/thing/data")
 
 
 def test_one_path_twice_in_a_wheel_is_refused(tmp_path: Path) -> None:

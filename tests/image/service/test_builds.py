@@ -146,7 +146,7 @@ class TestQueue:
         build = builds.create("demo", "digits", script=SourceFile("score.py", score))
         started = time.monotonic()
         assert builds.read_log("demo", "digits", build.version, wait_s=0.3).events == ()
-        assert 0.25 < time.monotonic() - started < 5
+        assert 0.25 < time.monotonic() - started < 30
         timer = threading.Timer(0.2, lambda: builds.cancel("demo", "digits", build.version))
         timer.start()
         page = builds.read_log("demo", "digits", build.version, wait_s=30)

@@ -23,9 +23,10 @@ from packaging.utils import canonicalize_name
 from sanderling.errors import Invalid
 from sanderling.image.environment.conda_names import FROM_CONDA, REPLACED
 from sanderling.image.events import without_credentials
+from sanderling.image.interpreter import DEBIAN_12
 
 MAX_FILE_BYTES = 1 << 20
-BASE_PYTHON = "3.11"
+BASE_PYTHON = DEBIAN_12.version
 BASE_PYTHON_FULL = "3.11.2"
 
 _INDEX_OPTIONS = {
@@ -53,7 +54,6 @@ class Environment:
 
     requirements: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    python: str = BASE_PYTHON
     name: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -99,7 +99,7 @@ def parse_environment(text: bytes, file: str = "the environment file") -> Enviro
             raise reader.refuse(
                 f"'{word}' is not a key of a conda environment; known are name, channels and dependencies", key
             )
-    return Environment(tuple(reader.requirements), tuple(reader.options), BASE_PYTHON, name, tuple(reader.notes))
+    return Environment(tuple(reader.requirements), tuple(reader.options), name, tuple(reader.notes))
 
 
 def _compose(reader: _Reader, text: bytes) -> yaml.Node | None:

@@ -27,8 +27,9 @@ from uv import find_uv_bin
 
 from sanderling.durable import write_durably
 from sanderling.errors import Invalid, Unavailable
-from sanderling.image.environment.conda_file import BASE_PYTHON, Environment
+from sanderling.image.environment.conda_file import Environment
 from sanderling.image.events import Log
+from sanderling.image.interpreter import Interpreter
 from sanderling.image.keep import read_json
 from sanderling.image.packages.uv_errors import explain
 from sanderling.oci import Digest, Platform
@@ -36,8 +37,8 @@ from sanderling.oci import Digest, Platform
 LOCK_VERSION = 1
 LOCK_MAX_AGE = timedelta(hours=24)
 TIMEOUT_S = 300
-# glibc of the base: Debian 12 has 2.36.
-PLATFORMS = {"linux/amd64": "x86_64-manylinux_2_36", "linux/arm64": "aarch64-manylinux_2_36"}
+# The processors by the names that wheels have.
+PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _INDEX_VARIABLES = ("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")
 
 
@@ -70,8 +71,8 @@ class Resolver:
         self._uv_cache = cache / "uv"
         self._log = log
 
-    def resolve(self, environment: Environment, platform: Platform) -> list[Wheel]:
-        """The wheels for *environment* on *platform*, sorted by name.
+    def resolve(self, environment: Environment, platform: Platform, python: Interpreter) -> list[Wheel]:
+        """The wheels for *environment* on *platform* and its *python*, sorted by name.
 
         Raises Invalid (ResolutionFailed) naming the package and the way out, or
         Unavailable when no index answers.
@@ -80,7 +81,7 @@ class Resolver:
             raise Invalid(f"images for {platform} cannot be built; possible are {', '.join(PLATFORMS)}")
         if not environment.requirements:
             return []
-        path = self._folder / f"{self._key(environment, platform)}.json"
+        path = self._folder / f"{self._key(environment, platform, python)}.json"
         kept = self._read(path)
         now = datetime.now(UTC)
         if kept is not None and timedelta(0) <= now - kept[0] < LOCK_MAX_AGE:
@@ -88,7 +89,7 @@ class Resolver:
             return kept[1]
         self._log.say("resolve", f"choosing versions for {platform}: {', '.join(environment.requirements)}")
         try:
-            wheels = self._run(environment, platform)
+            wheels = self._run(environment, platform, python)
         except Unavailable as e:
             if kept is None:
                 raise
@@ -99,9 +100,10 @@ class Resolver:
         self._log.say("resolve", ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels))
         return wheels
 
-    def _key(self, environment: Environment, platform: Platform) -> str:
+    def _key(self, environment: Environment, platform: Platform, python: Interpreter) -> str:
         variables = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
-        made_from = [environment.requirements, environment.options, environment.python, str(platform), variables]
+        target = [str(platform), python.version, python.glibc]
+        made_from = [environment.requirements, environment.options, target, variables]
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
     def _read(self, path: Path) -> tuple[datetime, list[Wheel]] | None:
@@ -113,7 +115,7 @@ class Resolver:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def _run(self, environment: Environment, platform: Platform) -> list[Wheel]:
+    def _run(self, environment: Environment, platform: Platform, python: Interpreter) -> list[Wheel]:
         with tempfile.TemporaryDirectory(prefix="sanderling-resolve-") as folder:
             wanted, lock = Path(folder, "requirements.in"), Path(folder, "pylock.toml")
             wanted.write_text("\n".join([*environment.options, *environment.requirements]) + "\n", "utf-8")
@@ -122,7 +124,7 @@ class Resolver:
                 *(find_uv_bin(), "pip", "compile", "requirements.in", "--quiet", "--no-header", "--color", "never"),
                 *("--format", "pylock.toml", "--output-file", "pylock.toml", "--only-binary", ":all:"),
                 *("--python", sys.executable, "--no-python-downloads"),
-                *("--python-version", environment.python, "--python-platform", PLATFORMS[str(platform)]),
+                *("--python-version", python.version, "--python-platform", _machine(platform, python)),
             ]
             variables = {"UV_CACHE_DIR": str(self._uv_cache), "UV_NO_PROGRESS": "1"} | dict(os.environ)
             try:
@@ -133,15 +135,15 @@ class Resolver:
                 raise Unavailable(f"no choice of versions after {TIMEOUT_S} s; pin more of them") from e
             if done.returncode != 0:
                 raise explain(done.stderr.decode("utf-8", "replace"), platform)
-            return parse_lock(lock.read_text("utf-8"), lock, platform)
+            return parse_lock(lock.read_text("utf-8"), lock, platform, python)
 
 
-def parse_lock(text: str, path: Path, platform: Platform) -> list[Wheel]:
+def parse_lock(text: str, path: Path, platform: Platform, python: Interpreter) -> list[Wheel]:
     """The wheels that the ``pylock.toml`` *text* names (PEP 751); relative paths count from *path*."""
     wheels = []
     for package in tomllib.loads(text).get("packages", []):
         choices = package.get("wheels") or [package.get("archive") or {}]
-        chosen = min(choices, key=lambda choice: _rank(choice, platform))
+        chosen = min(choices, key=lambda choice: _rank(choice, platform, python))
         name, version = str(package["name"]), str(package.get("version", ""))
         url = str(chosen.get("url") or "")
         if not url and chosen.get("path"):
@@ -157,24 +159,29 @@ def parse_lock(text: str, path: Path, platform: Platform) -> list[Wheel]:
     return sorted(wheels, key=lambda wheel: wheel.name)
 
 
-def _rank(choice: dict[str, Any], platform: Platform) -> int:
+def _rank(choice: dict[str, Any], platform: Platform, python: Interpreter) -> int:
     """How well a wheel fits: 0 is best. uv lists every wheel of the version that would run."""
     name = unquote(str(choice.get("url") or choice.get("path") or "").partition("#")[0].rsplit("/", 1)[-1])
     try:
         tags = parse_wheel_filename(name)[3]
     except InvalidWheelFilename:
-        return len(_tags(platform))
-    order = _tags(platform)
+        return len(_tags(platform, python))
+    order = _tags(platform, python)
     return min((order.get(tag, len(order)) for tag in tags), default=len(order))
 
 
+def _machine(platform: Platform, python: Interpreter) -> str:
+    """The platform in uv's words."""
+    return f"{PLATFORMS[str(platform)]}-manylinux_{python.glibc[0]}_{python.glibc[1]}"
+
+
 @cache
-def _tags(platform: Platform) -> dict[Tag, int]:
+def _tags(platform: Platform, python: Interpreter) -> dict[Tag, int]:
     """The tags of wheels that run on the base, best first."""
-    machine, _, glibc = PLATFORMS[str(platform)].partition("-manylinux_2_")
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(int(glibc), 4, -1)]
+    machine = PLATFORMS[str(platform)]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(python.glibc[1], 4, -1)]
     platforms += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
-    version = tuple(int(part) for part in BASE_PYTHON.split("."))
+    version = tuple(int(part) for part in python.version.split("."))
     ordered = [
         *cpython_tags(version, platforms=platforms),
         *compatible_tags(version, interpreter=f"cp{version[0]}{version[1]}", platforms=platforms),
