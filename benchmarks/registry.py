@@ -35,7 +35,6 @@ SECTIONS = ("push", "chunked", "pull", "parallel", "manifests", "memory", "tls")
 PULLS = 64
 GETS, CONNECTIONS = 1000, 32
 UPLOADS = 32
-SHORT_TURNS = 5  # what takes a fraction of a second is measured so often in a round
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INSTALL = "docker-registry is not installed: apt-get install -y --no-install-recommends docker-registry"
 
@@ -207,7 +206,7 @@ class Run:
                 raise RuntimeError(f"{server.name}: {answer['bytes']} bytes came, not {size}")
             return float(answer["seconds"])
 
-        for _ in range(SHORT_TURNS):
+        for _ in range(self.options.turns):
             self.measure(name, servers, work)
 
     def _memory(self, server: Server) -> None:
@@ -327,6 +326,9 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3, help="how many rounds (3)")
     parser.add_argument("--size", type=int, default=512, help="the large blob, in MiB (512)")
+    parser.add_argument(
+        "--turns", type=int, default=5, help="how often in a round what takes a fraction of a second is measured (5)"
+    )
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of: {','.join(SECTIONS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write facts and all values into FILE too")
     parser.add_argument("--folder", type=Path, help="where blobs and both servers' folders lie for the time of the run")
@@ -338,8 +340,8 @@ def options() -> argparse.Namespace:
     given.only = given.only.split(",")
     if unknown := set(given.only) - set(SECTIONS):
         parser.error(f"--only knows {', '.join(SECTIONS)}, not {', '.join(sorted(unknown))}")
-    if given.repeat < 1 or given.size < 1:
-        parser.error("--repeat and --size are at least 1")
+    if min(given.repeat, given.size, given.turns) < 1:
+        parser.error("--repeat, --size and --turns are at least 1")
     return given
 
 

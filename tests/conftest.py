@@ -21,6 +21,7 @@ settings.register_profile("sanderling", deadline=None, suppress_health_check=[He
 settings.load_profile("sanderling")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file share its fixtures, those of the journey one run of the demo: each stays in one process."""
     for item in items:
