@@ -33,7 +33,7 @@ def docker(site: Site, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -
     program, home = needed("docker", "docker.io"), tmp_path_factory.mktemp("docker")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTTPS_PROXY", proxy.url)
-        with running_dockerd("--bridge=none", "--iptables=false", "--storage-driver=vfs") as address:
+        with running_dockerd("--iptables=false", "--storage-driver=vfs") as address:
             yield Tool(program, home, (), {"DOCKER_HOST": address, "HTTPS_PROXY": proxy.url})
 
 
