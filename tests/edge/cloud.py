@@ -107,6 +107,7 @@ class Cloud:
             ssl_keyfile=str(self._certificate[1]),
             log_level="error",
             lifespan="off",
+            timeout_keep_alive=30,
             timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)

@@ -153,6 +153,7 @@ class HubInThread:
                 ssl_keyfile=self._authority.key_path,
                 log_level="warning",
                 lifespan="off",
+                timeout_keep_alive=30,
             )
         )
         serving = asyncio.create_task(server._serve())

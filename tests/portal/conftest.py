@@ -112,6 +112,7 @@ def running_portal(client_for: Callable[[str], Client], tls: Path) -> Iterator[s
         ssl_keyfile=str(tls / "server.key"),
         lifespan="off",
         log_config=None,
+        timeout_keep_alive=30,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:

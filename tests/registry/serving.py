@@ -42,6 +42,7 @@ def served(
             ws="none",
             log_level="warning",
             lifespan="off",
+            timeout_keep_alive=30,
             timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)

@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -5,7 +7,8 @@ import httpx
 import pytest
 
 from sanderling.errors import Invalid
-from sanderling.transfer import Faulty, Insecure, NotTrusted, Patience, RegistryClient, is_loopback
+from sanderling.oci import Descriptor, Digest, Manifest, media_types
+from sanderling.transfer import Faulty, Insecure, NotTrusted, Patience, RegistryClient, Unreachable, is_loopback
 from sanderling.transfer.exchange import Exchange
 from sanderling.transfer.sign_in import Credential, Scope, SignIn, is_same_origin
 from tests.transfer.fake_registry import FakeRegistry
@@ -145,3 +148,25 @@ async def test_a_certificate_that_nobody_signed_is_said_once_and_not_tried_again
                 await made.find_manifest("1")
     finally:
         cloud.close()
+
+
+async def test_a_connection_closed_while_idle_fails_no_read() -> None:
+    asked: list[str] = []
+
+    async def closes_after_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[0].decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(closes_after_one, "127.0.0.1", 0) as server:
+        registry = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        digest = Digest.of(b"x")
+        manifest = Manifest.build(Descriptor(media_types.OCI_CONFIG, digest, 1), [])
+        async with RegistryClient(registry, "demo/x", is_plain_http=True, patience=Patience(1)) as client:
+            assert await client.has_blob(digest)
+            assert await client.has_blob(digest)
+            with pytest.raises(Unreachable):  # what may have been done is not sent again
+                await client.push_manifest("1", manifest.raw, manifest.media_type)
+    assert asked == ["HEAD", "HEAD"]

@@ -49,6 +49,7 @@ FINISH_TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_TOKEN_BYTES = 1024 * 1024
 _SIGN_INS = 2  # once because it asks, once because the token has ended meanwhile
+_SAFE_TO_REPEAT = frozenset({"GET", "HEAD"})
 _WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _DOCKER_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 
@@ -164,6 +165,8 @@ class Exchange:
         response = await self._obtain(call, expected, patience or self.patience)
         try:
             yield response
+            if _is_empty(response) and not response.is_stream_consumed:
+                await self.read(response, what)  # else the connection is closed, not kept
         finally:
             await response.aclose()
 
@@ -185,7 +188,7 @@ class Exchange:
         return bytes(content)
 
     async def _obtain(self, call: _Call, expected: tuple[int, ...], patience: Patience) -> httpx.Response:
-        attempt = 0
+        attempt, may_be_stale = 0, call.method in _SAFE_TO_REPEAT
         while True:
             is_last = attempt + 1 >= patience.attempts
             try:
@@ -193,6 +196,9 @@ class Exchange:
             except httpx.HTTPError as e:
                 if self._falls_back(e):
                     call = replace(call, url=call.url.replace("https://", "http://", 1))
+                    continue
+                if may_be_stale and isinstance(e, httpx.RemoteProtocolError | httpx.ReadError):
+                    may_be_stale = False  # an idle connection that the registry closed as we took it: no failure yet
                     continue
                 if is_last or _is_certificate(e):
                     self._raise_unreachable(e, call.what)
@@ -383,6 +389,11 @@ def _system_trust() -> ssl.SSLContext:
 
 def _is_certificate(error: Exception) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+def _is_empty(response: httpx.Response) -> bool:
+    is_bodiless = response.request.method == "HEAD" or response.status_code == 204
+    return is_bodiless or response.headers.get("content-length") == "0"
 
 
 def _retry_after_s(response: httpx.Response) -> float:

@@ -21,6 +21,9 @@ from sanderling.registry import FixedUpstreams, Principal, Registry, Scope, Upst
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
+# As sanderling.server has it. With uvicorn's 5 s, a machine that stands still so long closes what is asked next.
+KEEP_ALIVE_S = 30
+
 
 class Everyone:
     """An authorizer that lets anybody pull, and the user `pusher` push."""
@@ -131,7 +134,9 @@ async def answer(send: Any, status: int, content: bytes, *, head: bool = False, 
 @asynccontextmanager
 async def serving(app: App) -> AsyncIterator[str]:
     """Serve *app* on a free port in this loop; yield host:port. On leaving, its connections are cut."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none")
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none", timeout_keep_alive=KEEP_ALIVE_S
+    )
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
