@@ -24,6 +24,7 @@ from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.packages.resolve import Resolver, Wheel, logins
+from sanderling.image.packages.wheel_sources import WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
 from sanderling.image.script import check_script
@@ -36,11 +37,17 @@ MAX_WHEEL_LAYERS = 40
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """What is the machine's and not the image's: the cache folder and Debian mirrors (None: the host's)."""
+    """What is the machine's and not the image's: the cache folder and Debian mirrors (None: the host's).
+
+    *wheels* says where wheels may come from, and whether anything may be fetched at all;
+    *base_lock* is a file with the base's packages (see `sanderling.image.debian.lock`).
+    """
 
     cache: Path
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
+    wheels: WheelSources = WheelSources()
+    base_lock: Path | None = None
 
 
 def check(recipe: Recipe) -> Environment:
@@ -82,10 +89,12 @@ class _Build:
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
         self.layers = LayerStore(settings.cache, log, compiler)
-        self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, logins(environment))
+        self.downloads = Downloads(
+            FileBlobs(settings.cache / "downloads"), log, logins(environment), is_offline=settings.wheels.is_offline
+        )
         mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
         self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), self.python, log)
-        self.resolver = Resolver(settings.cache, log)
+        self.resolver = Resolver(settings.cache, log, settings.wheels)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
         """The steps in order; the first error stops those that have not begun."""

@@ -1,6 +1,5 @@
 """Images: a scoring script, its environment and its models, built into an OCI image by the server."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +9,8 @@ from typing import Any
 
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.sdk.hints import hinted
-from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, local_files, split_id
+from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, split_id
+from sanderling.sdk.walk import files_beside
 from sanderling.sdk.wire import Progress, endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
@@ -329,10 +329,8 @@ def _scoring_script(path: Path) -> LocalFile:
 
 def _dependency(path: Path, beside: Path) -> Iterator[LocalFile]:
     """The files of one dependency, with their paths relative to the script's folder when they are in it."""
-    whole = Path(os.path.normpath(path.absolute()))
-    prefix = whole.parent.relative_to(beside) if whole.is_relative_to(beside) and whole != beside else Path()
-    for file in local_files(whole):
-        yield LocalFile(file.source, (prefix / file.path).as_posix(), file.size, file.digest)
+    for source, place in files_beside(path, beside):
+        yield local_file(source, place)
 
 
 def _model_id(workspace: Workspace, model: Model | str) -> str:

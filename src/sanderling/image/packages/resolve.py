@@ -32,6 +32,7 @@ from sanderling.image.events import Log
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.keep import read_json
 from sanderling.image.packages.uv_errors import explain
+from sanderling.image.packages.wheel_sources import WheelSources
 from sanderling.oci import Digest, Platform
 
 LOCK_VERSION = 1
@@ -66,7 +67,8 @@ class Wheel:
 class Resolver:
     """Resolves with uv; choices are kept below *cache*."""
 
-    def __init__(self, cache: Path, log: Log) -> None:
+    def __init__(self, cache: Path, log: Log, sources: WheelSources = WheelSources()) -> None:
+        self._sources = sources
         self._folder = cache / "locks"
         self._uv_cache = cache / "uv"
         self._log = log
@@ -84,7 +86,7 @@ class Resolver:
         path = self._folder / f"{self._key(environment, platform, python)}.json"
         kept = self._read(path)
         now = datetime.now(UTC)
-        if kept is not None and timedelta(0) <= now - kept[0] < LOCK_MAX_AGE:
+        if kept is not None and (self._sources.is_offline or timedelta(0) <= now - kept[0] < LOCK_MAX_AGE):
             self._log.say("resolve", f"{len(kept[1])} packages, as chosen at {kept[0]:%Y-%m-%d %H:%M} UTC")
             return kept[1]
         self._log.say("resolve", f"choosing versions for {platform}: {', '.join(environment.requirements)}")
@@ -104,6 +106,7 @@ class Resolver:
         variables = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
         target = [str(platform), python.version, python.glibc]
         made_from = [environment.requirements, environment.options, target, variables]
+        made_from += [one] if (one := self._sources.identity()) is not None else []
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
     def _read(self, path: Path) -> tuple[datetime, list[Wheel]] | None:
@@ -118,7 +121,7 @@ class Resolver:
     def _run(self, environment: Environment, platform: Platform, python: Interpreter) -> list[Wheel]:
         with tempfile.TemporaryDirectory(prefix="sanderling-resolve-") as folder:
             wanted, lock = Path(folder, "requirements.in"), Path(folder, "pylock.toml")
-            wanted.write_text("\n".join([*environment.options, *environment.requirements]) + "\n", "utf-8")
+            wanted.write_text("\n".join([*self._sources.options(environment.options), *environment.requirements]) + "\n", "utf-8")
             wanted.chmod(0o600)
             command = [
                 *(find_uv_bin(), "pip", "compile", "requirements.in", "--quiet", "--no-header", "--color", "never"),
@@ -126,7 +129,7 @@ class Resolver:
                 *("--python", sys.executable, "--no-python-downloads"),
                 *("--python-version", python.version, "--python-platform", _machine(platform, python)),
             ]
-            variables = {"UV_CACHE_DIR": str(self._uv_cache), "UV_NO_PROGRESS": "1"} | dict(os.environ)
+            variables = {"UV_CACHE_DIR": str(self._uv_cache), "UV_NO_PROGRESS": "1"} | self._sources.variables()
             try:
                 done = subprocess.run(
                     command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S
@@ -134,7 +137,8 @@ class Resolver:
             except subprocess.TimeoutExpired as e:
                 raise Unavailable(f"no choice of versions after {TIMEOUT_S} s; pin more of them") from e
             if done.returncode != 0:
-                raise explain(done.stderr.decode("utf-8", "replace"), platform)
+                text = done.stderr.decode("utf-8", "replace")
+                raise self._sources.explain(text) or explain(text, platform)
             return parse_lock(lock.read_text("utf-8"), lock, platform, python)
 
 
