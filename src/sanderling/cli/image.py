@@ -9,7 +9,7 @@ import typer
 from sanderling.cli import image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
-from sanderling.cli.image_build import Here, Inputs, build_here
+from sanderling.cli.image_build import Here, Inputs, build_here, prefetch_here
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
 from sanderling.errors import Invalid
@@ -80,6 +80,19 @@ def build(
         str | None, typer.Option(metavar="FILE|-", help="Here: a file with user:password for --push; - is stdin.")
     ] = None,
     push_plain_http: Annotated[bool, typer.Option(help="Here: speak to the registry without TLS.")] = False,
+    offline: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Here: all packages from a folder that `image prefetch` filled; no network."),
+    ] = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Here: wheels from this folder alone; no index is asked.")
+    ] = None,
+    base_lock: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Here: the base's packages as this file says.")
+    ] = None,
+    no_network: Annotated[
+        bool, typer.Option("--no-network", help="Here: fetch no packages; what is not on this machine is named.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Build an image and push it to the workspace's registry; or on this machine, with --output or --push.
@@ -89,7 +102,7 @@ def build(
     out = Output(json_)
     tags = pairs_of("tag", tag or [])
     platforms = [one for text in platform or [] for one in text.split(",") if one]
-    here = Here(output or [], push or [], cache, push_creds_file, push_plain_http)
+    here = Here(output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network)
     if here.is_wanted:
         inputs = Inputs(script, name, environment, model or [], file or [], schema, platforms, tags, description or "")
         build_here(out, inputs, here)
@@ -130,6 +143,29 @@ def build(
     out.line()
     out.line(f"{image.location}  {image.digest}")
     out.result(image.to_json())
+
+
+@app.command(
+    epilog=example("sanderling image prefetch --env myenv.yml --platform linux/amd64,linux/arm64 --output carried")
+)
+def prefetch(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to fill.")],
+    environment: Annotated[
+        Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OS/CPU", help="As linux/arm64; may be repeated, or hold commas. This machine's else."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where packages are kept; else the user's cache.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Fetch all packages that a build needs into a folder, for a machine that has no network."""
+    platforms = [one for text in platform or [] for one in text.split(",") if one]
+    inputs = Inputs(Path("score.py"), environment=environment, platforms=platforms)
+    prefetch_here(Output(json_), inputs, Here(cache=cache), output)
 
 
 @app.command("list", epilog=example("sanderling image list --json"))

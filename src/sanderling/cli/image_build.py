@@ -11,14 +11,14 @@ from sanderling.cli.build_log import BuildLog
 from sanderling.cli.extras import needs_extra
 from sanderling.cli.image_copy import read_creds_file
 from sanderling.cli.output import Output, size_text
-from sanderling.errors import Invalid, SanderlingError
+from sanderling.errors import Invalid, NotFound, SanderlingError
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import LogEvent
 from sanderling.sdk.settings import cache_dir
-from sanderling.sdk.walk import files_beside, walk_files
+from sanderling.sdk.walk import files_beside, schema_place, walk_files
 
 if TYPE_CHECKING:
-    from sanderling.image import Event, ModelFiles, Recipe, SourceFile
+    from sanderling.image import BuildSettings, Event, ModelFiles, Recipe, SourceFile
     from sanderling.image.local.build_here import BuiltHere, Connect
 
 COLUMNS = ("IMAGE", "#SIZE", "LAYERS", "#SECONDS")
@@ -48,6 +48,14 @@ class Here:
     cache: Path | None = None
     creds_file: str | None = None
     is_plain_http: bool = False
+    offline: Path | None = None
+    wheelhouse: Path | None = None
+    base_lock: Path | None = None
+    no_network: bool = False
+
+    def __post_init__(self) -> None:
+        if self.offline is not None and (self.wheelhouse or self.base_lock):
+            raise Invalid("--offline brings wheels and base lock; leave --wheelhouse and --base-lock out")
 
     @property
     def is_wanted(self) -> bool:
@@ -60,6 +68,10 @@ class Here:
             "--cache": self.cache,
             "--push-creds-file": self.creds_file,
             "--push-plain-http": self.is_plain_http,
+            "--offline": self.offline,
+            "--wheelhouse": self.wheelhouse,
+            "--base-lock": self.base_lock,
+            "--no-network": self.no_network,
         }
         for option, value in given.items():
             if value:
@@ -73,8 +85,9 @@ def build_here(out: Output, inputs: Inputs, here: Here) -> None:
     """Build the image on this machine, bring it to its places, and say what came of it."""
     began = monotonic()
     with needs_extra("server"):
-        from sanderling.image import BuildSettings, Log
+        from sanderling.image import Log
         from sanderling.image.local.build_here import build_here as build
+        from sanderling.image.local.build_here import offline_settings
         from sanderling.image.local.destinations import check_platforms, default_name, parse_output, parse_push
 
     pushes = [parse_push(text) for text in here.pushes]
@@ -83,12 +96,50 @@ def build_here(out: Output, inputs: Inputs, here: Here) -> None:
     recipe = recipe_of(inputs, name)
     destinations = [*(parse_output(text, name) for text in here.outputs), *pushes]
     check_platforms(destinations, recipe.platforms)
-    settings = BuildSettings(here.cache or cache_dir() / "build")
+    settings = settings_of(here)
     out.step(f"Building image {name} for {', '.join(map(str, recipe.platforms))}, here")
     with BuildLog(out) as shown:
-        built = build(recipe, settings, destinations, _connect(here), Log(lambda event: shown(_event(event))))
+        log = Log(lambda event: shown(_event(event)))
+        if here.offline is not None:
+            settings = offline_settings(settings, here.offline, recipe, log)
+        built = build(recipe, settings, destinations, _connect(here), log)
         row = shown.layers_text
     _show(out, built, row, monotonic() - began)
+
+
+def prefetch_here(out: Output, inputs: Inputs, here: Here, folder: Path) -> None:
+    """Fill *folder* with all that a build of these inputs fetches, and say what is in it."""
+    with needs_extra("server"):
+        from sanderling.image import Log
+        from sanderling.image.local.prefetch import prefetch
+
+    recipe = recipe_of(inputs, "prefetch:latest")
+    out.step(f"Fetching for {', '.join(map(str, recipe.platforms))} into {folder}")
+    with BuildLog(out) as shown:
+        done = prefetch(recipe, settings_of(here), folder, Log(lambda event: shown(_event(event))))
+    out.line()
+    out.line(f"    build without a network: sanderling image build --offline {folder} ... --output oci:DIR")
+    out.result(
+        {
+            "folder": str(folder),
+            "platforms": list(done.platforms),
+            "python": done.python,
+            "files": [file.to_json() for file in done.files],
+            "sizeBytes": done.size_bytes,
+        }
+    )
+
+
+def settings_of(here: Here) -> "BuildSettings":
+    """Where packages come from and are kept."""
+    from sanderling.image import BuildSettings
+    from sanderling.image.packages.wheel_sources import WheelSources
+
+    return BuildSettings(
+        here.cache or cache_dir() / "build",
+        wheels=WheelSources(here.wheelhouse, here.no_network),
+        base_lock=here.base_lock,
+    )
 
 
 def recipe_of(inputs: Inputs, name: str) -> "Recipe":
@@ -110,13 +161,18 @@ def recipe_of(inputs: Inputs, name: str) -> "Recipe":
         platforms=tuple(Platform.parse(text) for text in platforms),
         tags=inputs.tags,
         description=inputs.description,
+        schema=None if inputs.schema is None else _source(inputs.schema, schema_place(inputs.schema, script.parent)),
     )
 
 
 def _source(source: Path, place: str) -> "SourceFile":
     from sanderling.image import SourceFile
 
-    return SourceFile(place, source, bool(source.stat().st_mode & 0o100))
+    try:
+        mode = source.stat().st_mode
+    except OSError as error:
+        raise NotFound(f"{source} cannot be read: {error.strerror}") from error
+    return SourceFile(place, source.absolute(), bool(mode & 0o100))
 
 
 def _named(path: Path | None) -> "SourceFile | None":

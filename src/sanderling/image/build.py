@@ -27,6 +27,7 @@ from sanderling.image.packages.resolve import Resolver, Wheel, logins
 from sanderling.image.packages.wheel_sources import WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
+from sanderling.image.schema import check_schema
 from sanderling.image.script import check_script
 from sanderling.oci import Platform
 
@@ -58,6 +59,8 @@ def check(recipe: Recipe) -> Environment:
     check_script(_read(recipe.script.source, "the scoring script"), recipe.script.path)
     for file in recipe.files:
         _require(file.source, f"the file '{file.path}'")
+    if recipe.schema is not None:
+        check_schema(_read(recipe.schema.source, "the schema file"), recipe.schema.path)
     for model in recipe.models:
         for path, source in model.files.items():
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")

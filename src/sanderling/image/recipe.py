@@ -3,7 +3,8 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": ""}
+     "platforms": ["linux/amd64"], "tags": {}, "description": "",
+     "schema": {"path": P, "source": FILE} or null}
 
 FILE is a path on this machine. Where sources come from is the caller's matter.
 """
@@ -59,13 +60,14 @@ class Recipe:
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    schema: SourceFile | None = None  # azureml's schema_file: it is put beside the script
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._/-]{0,250}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", self.image):
             raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
         seen: set[str] = set()
-        for file in (self.script, *self.files):
+        for file in self.application_files():
             path = safe_path(file.path, "the image's files")
             if path in seen or path.split("/")[0] == MODELS_FOLDER:
                 raise Invalid(f"/{APP_ROOT}/{path} is there twice; give one of the two files another path")
@@ -83,6 +85,11 @@ class Recipe:
                 raise Invalid(f"images for {platform} cannot be built; possible are {', '.join(PLATFORMS)}")
         if not self.platforms or len(set(map(str, self.platforms))) != len(self.platforms):
             raise Invalid("an image needs at least one platform, each listed once")
+
+    def application_files(self) -> tuple[SourceFile, ...]:
+        """Script, further files and schema; the schema may be one of the files."""
+        extra = () if self.schema is None or self.schema in self.files else (self.schema,)
+        return (self.script, *self.files, *extra)
 
     def variables(self) -> dict[str, str]:
         """The environment of the image's process (contract between image and scoring server)."""
@@ -115,6 +122,7 @@ class Recipe:
             "platforms": [str(platform) for platform in self.platforms],
             "tags": dict(self.tags),
             "description": self.description,
+            "schema": file(self.schema) if self.schema else None,
         }
 
     @classmethod
@@ -137,6 +145,7 @@ class Recipe:
                 platforms=tuple(Platform.parse(text) for text in data.get("platforms") or ("linux/amd64",)),
                 tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
                 description=str(data.get("description") or ""),
+                schema=file(data["schema"]) if data.get("schema") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

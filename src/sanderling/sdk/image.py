@@ -10,7 +10,7 @@ from typing import Any
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, split_id
-from sanderling.sdk.walk import files_beside
+from sanderling.sdk.walk import files_beside, schema_place
 from sanderling.sdk.wire import Progress, endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
@@ -103,6 +103,7 @@ class Image:
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
         progress: Progress | None = None,
+        schema: Path | str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -118,6 +119,7 @@ class Image:
             properties: Key and value pairs that never change.
             description: A sentence for people.
             progress: Called with a file's name, bytes sent and bytes in all.
+            schema: azureml's schema file, in or below the script's folder; it keeps its place beside the script.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -131,8 +133,9 @@ class Image:
         script_file = _scoring_script(Path(script))
         files = [file for item in dependencies for file in _dependency(Path(item), Path(script).absolute().parent)]
         conda = local_file(Path(environment).absolute(), Path(environment).name) if environment is not None else None
+        described = _schema(Path(schema), Path(script).absolute().parent) if schema is not None else None
         ids = [_model_id(workspace, model) for model in models]
-        for file in (script_file, *files, *([conda] if conda else [])):
+        for file in (script_file, *files, *([conda] if conda else []), *([described] if described else [])):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
         body = {
             "name": name,
@@ -144,6 +147,7 @@ class Image:
             "properties": dict(properties or {}),
             "description": description or "",
             "platforms": list(platforms) if platforms else None,
+            "schema": {"path": described.path, "digest": described.digest} if described else None,
         }
         path = endpoint("api", "v1", "workspaces", workspace.name, "images")
         try:
@@ -325,6 +329,10 @@ def _scoring_script(path: Path) -> LocalFile:
     if path.suffix != ".py":
         raise hinted(Invalid(f"{path} is not a Python file"), "name the scoring script, as in --script score.py")
     return local_file(path.absolute(), path.name)
+
+
+def _schema(path: Path, beside: Path) -> LocalFile:
+    return local_file(path.absolute(), schema_place(path, beside))
 
 
 def _dependency(path: Path, beside: Path) -> Iterator[LocalFile]:

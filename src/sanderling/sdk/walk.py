@@ -55,10 +55,25 @@ def files_beside(path: Path, beside: Path) -> Iterator[tuple[Path, str]]:
         NotFound: *path* is not there.
         Invalid: As `walk_files`.
     """
-    whole = Path(os.path.normpath(path.absolute()))
+    whole, beside = Path(os.path.normpath(path.absolute())), Path(os.path.normpath(beside.absolute()))
     prefix = whole.parent.relative_to(beside) if whole.is_relative_to(beside) and whole != beside else Path()
     for source, place in walk_files(whole):
         yield source, (prefix / place).as_posix()
+
+
+def schema_place(path: Path, beside: Path) -> str:
+    """Where a schema file goes, relative to the script's folder *beside*, in or below which it must be.
+
+    Raises:
+        Invalid: It is elsewhere.
+    """
+    whole, beside = Path(os.path.normpath(path.absolute())), Path(os.path.normpath(beside.absolute()))
+    if not whole.is_relative_to(beside):
+        raise hinted(
+            Invalid(f"the schema file {path} is not in the folder of the script, nor below it"),
+            f"a copy there: cp {path} {beside}",
+        )
+    return whole.relative_to(beside).as_posix()
 
 
 def _walk(folder: Path, prefix: str, root: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:

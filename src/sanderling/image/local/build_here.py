@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from sanderling.image.figures import size_text
 from sanderling.image.layout import DamagedLayer, Published, image_blobs, publish
 from sanderling.image.local.destinations import Destination
 from sanderling.image.local.engine import Engine, find_engine
+from sanderling.image.local.offline import OfflineFolder
+from sanderling.image.packages.wheel_sources import WheelSources
 from sanderling.image.recipe import Recipe
 from sanderling.oci import Platform
 from sanderling.transfer import RegistryClient
@@ -104,6 +106,17 @@ def build_here(
         FileBlobs(settings.cache / "layers").delete(e.digest)
         image, delivered = _build_and_deliver(recipe, settings, destinations, connect, engine, log)
     return BuiltHere(recipe, image, tuple(delivered), time.monotonic() - began)
+
+
+def offline_settings(settings: BuildSettings, folder: Path, recipe: Recipe, log: Log) -> BuildSettings:
+    """*settings* for a build that takes all from *folder* (see `offline`) and the cache, and fetches nothing.
+
+    Raises NotFound, OfflineFolderInvalid.
+    """
+    carried = OfflineFolder.read(folder)
+    carried.check(map(str, recipe.platforms))
+    carried.bring_in(FileBlobs(settings.cache / "downloads"), log)
+    return replace(settings, wheels=WheelSources(carried.wheelhouse, is_offline=True), base_lock=carried.base_lock)
 
 
 def _tidy(cache: Path) -> None:

@@ -47,6 +47,7 @@ class NewImage(Shape):
     properties: dict[str, str] = Field(default_factory=dict)
     description: str = ""
     platforms: list[str] | None = None
+    schema_file: Content | None = Field(default=None, alias="schema")  # pydantic has a `schema` of its own
 
 
 class ImageShape(Shape):
@@ -109,6 +110,7 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             tags=body.tags,
             properties=body.properties,
             description=body.description,
+            schema=_file(parts, ws, body.schema_file),
         )
     return shape(parts, build)
 
@@ -178,6 +180,10 @@ def shape(parts: Parts, build: ImageBuild) -> ImageShape:
     """Return the JSON shape of an image; its location is the address that clients use now."""
     location = f"{parts.settings.login_server}/{build.workspace}/{build.id}"
     return ImageShape.model_validate(build.to_json() | {"location": location})
+
+
+def _file(parts: Parts, ws: str, content: Content | None) -> SourceFile | None:
+    return SourceFile(content.path, _source(parts, ws, content.path, content.digest)) if content else None
 
 
 def _source(parts: Parts, ws: str, what: str, digest_text: str) -> Path:
