@@ -55,7 +55,7 @@ def build(
         list[str] | None,
         typer.Option(
             metavar="OS/CPU",
-            help="As linux/arm64; may be repeated, or hold commas. That of the server or this machine if none is given.",
+            help="As linux/arm64; may be repeated, or hold commas. The builder's own if none is given.",
         ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be repeated.")] = None,
@@ -74,7 +74,8 @@ def build(
         typer.Option(metavar="REF", help="Build here, and push to HOST[:PORT]/REPOSITORY[:TAG]; may be repeated."),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Here: where packages and layers are kept; else the user's cache.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Here: where packages and layers are kept; else the user's cache."),
     ] = None,
     push_creds_file: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Here: a file with user:password for --push; - is stdin.")
@@ -102,7 +103,9 @@ def build(
     out = Output(json_)
     tags = pairs_of("tag", tag or [])
     platforms = [one for text in platform or [] for one in text.split(",") if one]
-    here = Here(output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network)
+    here = Here(
+        output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network
+    )
     if here.is_wanted:
         inputs = Inputs(script, name, environment, model or [], file or [], schema, platforms, tags, description or "")
         build_here(out, inputs, here)

@@ -76,7 +76,9 @@ class Here:
         for option, value in given.items():
             if value:
                 raise hinted(
-                    Invalid(f"{option} is for builds on this machine, and without --output or --push the server builds"),
+                    Invalid(
+                        f"{option} is for builds on this machine, and without --output or --push the server builds"
+                    ),
                     "the same with --output oci:DIR",
                 )
 

@@ -24,7 +24,7 @@ from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.packages.resolve import Resolver, Wheel, logins
-from sanderling.image.packages.wheel_sources import WheelSources
+from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
 from sanderling.image.schema import check_schema
@@ -47,7 +47,7 @@ class BuildSettings:
     cache: Path
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
-    wheels: WheelSources = WheelSources()
+    wheels: WheelSources = ANY
     base_lock: Path | None = None
 
 
@@ -79,10 +79,10 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
     environment = check(recipe)
     for note in environment.notes:
         log.say("environment", note)
-    return _Build(recipe, environment, settings, log).run()
+    return Build(recipe, environment, settings, log).run()
 
 
-class _Build:
+class Build:
     def __init__(self, recipe: Recipe, environment: Environment, settings: BuildSettings, log: Log) -> None:
         self.recipe, self.environment, self.log = recipe, environment, log
         self.python = DEBIAN_12
@@ -125,7 +125,7 @@ class _Build:
         platforms, parts = self.recipe.platforms, self.parts
         bases = {platform: pool.submit(parts.base, platform) for platform in platforms}
         chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
-        files = self._fetch([wheel for wheels in chosen.values() for wheel in wheels])
+        files = self.fetch([wheel for wheels in chosen.values() for wheel in wheels])
         grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
         groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
@@ -142,7 +142,7 @@ class _Build:
             made[platform] = [future.result() for future in (bases[platform], *wheels, *tail)]
         return made
 
-    def _fetch(self, wheels: list[Wheel]) -> dict[str, Path]:
+    def fetch(self, wheels: list[Wheel]) -> dict[str, Path]:
         sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
         digests = self.downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
         return {name: self.downloads.blobs.path(digest) for name, digest in digests.items()}

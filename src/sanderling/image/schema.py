@@ -1,4 +1,4 @@
-"""azureml's schema file: what ``generate_schema`` wrote, beside the script in the image, where its wrapper looked for it.
+"""azureml's schema file: what ``generate_schema`` wrote, put beside the script, where its wrapper looked for it.
 
     {"input": {NAME: {...}}, "output": {NAME: {...}}}
 

@@ -79,7 +79,7 @@ def schema_place(path: Path, beside: Path) -> str:
 def _walk(folder: Path, prefix: str, root: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
     try:
         own = folder.stat()
-        names = sorted(os.listdir(folder))
+        names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise Invalid(f"{folder} cannot be read: {error.strerror}") from error
     here = (own.st_dev, own.st_ino)
@@ -95,7 +95,9 @@ def _walk(folder: Path, prefix: str, root: Path, above: tuple[tuple[int, int], .
         elif stat.S_ISREG(mode):
             yield source, place
         else:
-            raise hinted(Invalid(f"{source} is {_special(source)}, neither a file nor a folder"), "leave it out of the folder")
+            raise hinted(
+                Invalid(f"{source} is {_special(source)}, neither a file nor a folder"), "leave it out of the folder"
+            )
 
 
 def _mode(source: Path, root: Path) -> int:

@@ -21,9 +21,8 @@ class NoEngine(Unavailable):
     """Neither Docker nor Podman can be asked."""
 
     def __init__(self, reasons: list[str]) -> None:
-        super().__init__(
-            f"no container engine runs here: {'; '.join(reasons)}. Start one, or write to docker-archive:FILE"
-        )
+        super().__init__(f"no container engine runs here: {'; '.join(reasons)}")
+        self.add_note("start one, or --output docker-archive:FILE, for docker load where one runs")
         self.reasons = reasons
 
 

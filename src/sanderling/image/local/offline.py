@@ -1,6 +1,6 @@
 """A folder with all that a build fetches, to be carried to a machine that has no network.
 
-    DIR/prefetch.json     what is here: {"format", "version", "platforms", "python", "files": [{path, sha256, sizeBytes}]}
+    DIR/prefetch.json     {"format", "version", "platforms", "python", "files": [{"path", "sha256", "sizeBytes"}]}
     DIR/base.lock.json    the base's packages (see `sanderling.image.debian.lock`)
     DIR/wheels/*.whl      a wheelhouse, as pip's --find-links reads it too
     DIR/debian/*.deb      the base's packages
@@ -36,7 +36,9 @@ class OfflineFolderInvalid(Invalid):
     """The *folder* cannot be built from."""
 
     def __init__(self, folder: Path, reason: str) -> None:
-        super().__init__(f"the folder {folder} cannot be built from: {reason}; fill it with 'sanderling image prefetch'")
+        super().__init__(
+            f"the folder {folder} cannot be built from: {reason}; fill it with 'sanderling image prefetch'"
+        )
         self.folder, self.reason = folder, reason
 
 

@@ -32,7 +32,7 @@ from sanderling.image.events import Log
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.keep import read_json
 from sanderling.image.packages.uv_errors import explain
-from sanderling.image.packages.wheel_sources import WheelSources
+from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.oci import Digest, Platform
 
 LOCK_VERSION = 1
@@ -67,7 +67,7 @@ class Wheel:
 class Resolver:
     """Resolves with uv; choices are kept below *cache*."""
 
-    def __init__(self, cache: Path, log: Log, sources: WheelSources = WheelSources()) -> None:
+    def __init__(self, cache: Path, log: Log, sources: WheelSources = ANY) -> None:
         self._sources = sources
         self._folder = cache / "locks"
         self._uv_cache = cache / "uv"
@@ -105,7 +105,7 @@ class Resolver:
     def _key(self, environment: Environment, platform: Platform, python: Interpreter) -> str:
         variables = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
         target = [str(platform), python.version, python.glibc]
-        made_from = [environment.requirements, environment.options, target, variables]
+        made_from: list[object] = [environment.requirements, environment.options, target, variables]
         made_from += [one] if (one := self._sources.identity()) is not None else []
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
@@ -121,7 +121,9 @@ class Resolver:
     def _run(self, environment: Environment, platform: Platform, python: Interpreter) -> list[Wheel]:
         with tempfile.TemporaryDirectory(prefix="sanderling-resolve-") as folder:
             wanted, lock = Path(folder, "requirements.in"), Path(folder, "pylock.toml")
-            wanted.write_text("\n".join([*self._sources.options(environment.options), *environment.requirements]) + "\n", "utf-8")
+            wanted.write_text(
+                "\n".join([*self._sources.options(environment.options), *environment.requirements]) + "\n", "utf-8"
+            )
             wanted.chmod(0o600)
             command = [
                 *(find_uv_bin(), "pip", "compile", "requirements.in", "--quiet", "--no-header", "--color", "never"),

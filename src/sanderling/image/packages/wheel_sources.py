@@ -26,10 +26,9 @@ class NotOnThisMachine(Unavailable):
 
     def __init__(self, what: str, url: str = "") -> None:
         at = f" from {url}" if url else ""
-        super().__init__(
-            f"{what} is not on this machine, and nothing may be fetched{at}: build once with the network, "
-            "or bring it with 'sanderling image prefetch' and --offline"
-        )
+        super().__init__(f"{what} is not on this machine, and nothing may be fetched{at}")
+        self.add_note("sanderling image prefetch, where there is a network, and --offline with the folder that it filled")
+        self.add_note("the same once with the network: what is fetched is kept")
         self.what = what
 
 
@@ -71,7 +70,9 @@ class WheelSources:
     def explain(self, stderr: str) -> NotInWheelhouse | NotOnThisMachine | None:
         """The error for what uv printed, where these sources are why; None: it is another matter."""
         text = " ".join(stderr.split())
-        missing = re.search(rf"(?P<name>{_NAME}) was not found in the (?P<place>cache|provided package locations)", text)
+        missing = re.search(
+            rf"(?P<name>{_NAME}) was not found in the (?P<place>cache|provided package locations)", text
+        )
         unfetched = re.search(rf"/simple/(?P<name>{_NAME})/?`?", text) if "disabled" in text else None
         if self.wheelhouse is not None and missing:
             return NotInWheelhouse(missing["name"], self.wheelhouse, "there is none of that name")
@@ -81,6 +82,9 @@ class WheelSources:
         if self.is_offline and (found := missing or unfetched):
             return NotOnThisMachine(f"package '{found['name']}'")
         return None
+
+
+ANY = WheelSources()
 
 
 def _version_missing(text: str) -> tuple[str, str] | None:
