@@ -27,7 +27,9 @@ class NotOnThisMachine(Unavailable):
     def __init__(self, what: str, url: str = "") -> None:
         at = f" from {url}" if url else ""
         super().__init__(f"{what} is not on this machine, and nothing may be fetched{at}")
-        self.add_note("sanderling image prefetch, where there is a network, and --offline with the folder that it filled")
+        self.add_note(
+            "sanderling image prefetch, where there is a network, and --offline with the folder that it filled"
+        )
         self.add_note("the same once with the network: what is fetched is kept")
         self.what = what
 
@@ -54,15 +56,15 @@ class WheelSources:
         """The lines for uv out of an environment's *options*: with a wheelhouse no other place counts."""
         if self.wheelhouse is None:
             return options
-        return tuple(option for option in options if not re.match(r"--(extra-)?index-url|--find-links", option))
+        kept = (option for option in options if not re.match(r"--(extra-)?index-url|--find-links", option))
+        return ("--no-index", f"--find-links {self.wheelhouse.absolute().as_uri()}", *kept)
 
     def variables(self, variables: Mapping[str, str] | None = None) -> dict[str, str]:
         """The variables for uv's process, made of *variables* (None: ours)."""
         found = dict(os.environ if variables is None else variables)
         if self.wheelhouse is not None:
             found = {name: value for name, value in found.items() if not _LEADING_OUT.match(name)}
-            # uv splits this variable at commas; a relative path would count from uv's own folder.
-            found |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": self.wheelhouse.absolute().as_uri(), "UV_NO_CONFIG": "1"}
+            found["UV_NO_CONFIG"] = "1"
         if self.is_offline:
             found["UV_OFFLINE"] = "1"
         return found
@@ -90,6 +92,10 @@ ANY = WheelSources()
 def _version_missing(text: str) -> tuple[str, str] | None:
     """The package and the reason, where uv found the name and no fitting file."""
     version = re.search(rf"there (?:is|are) no versions? of (?P<spec>(?P<name>{_NAME})[<>=!~]\S*)", text)
+    if version is None and "only" in text:
+        version = re.search(
+            rf"is available and (?:you require|\S+ depends on) (?P<spec>(?P<name>{_NAME})[<>=!~]\S*)", text
+        )
     if version:
         return version["name"], f"none is {version['spec'].rstrip(',.')}"
     tags = re.search(rf"(?P<spec>(?P<name>{_NAME})(?:[<>=!~]\S*)?) ha(?:s|ve) no (?:usable )?wheels[^.]*", text)
