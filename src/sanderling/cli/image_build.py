@@ -1,7 +1,8 @@
 """`sanderling image build` without a server: what `--output` and `--push` ask for."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -98,13 +99,15 @@ def build_here(out: Output, inputs: Inputs, here: Here) -> None:
     recipe = recipe_of(inputs, name)
     destinations = [*(parse_output(text, name) for text in here.outputs), *pushes]
     check_platforms(destinations, recipe.platforms)
+    check_places(destinations)
     settings = settings_of(here)
     out.step(f"Building image {name} for {', '.join(map(str, recipe.platforms))}, here")
     with BuildLog(out) as shown:
         log = Log(lambda event: shown(_event(event)))
         if here.offline is not None:
             settings = offline_settings(settings, here.offline, recipe, log)
-        built = build(recipe, settings, destinations, _connect(here), log)
+        with _hints():
+            built = build(recipe, settings, destinations, _connect(here), log)
         row = shown.layers_text
     _show(out, built, row, monotonic() - began)
 
@@ -202,6 +205,19 @@ def _model(text: str) -> "ModelFiles":
             hinted(error, "--model NAME=PATH", f"a model of the workspace: sanderling model download {text}")
         raise
     return ModelFiles(name or path.absolute().name, int(number or 1), files)
+
+
+@contextmanager
+def _hints() -> Iterator[None]:
+    """Say what to try with a registry."""
+    try:
+        yield
+    except SanderlingError as error:
+        if hasattr(error, "registry"):
+            from sanderling.sdk.copy_run import add_hints
+
+            add_hints(error, "--push-creds-file")
+        raise
 
 
 def _connect(here: Here) -> "Connect":

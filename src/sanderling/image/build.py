@@ -106,6 +106,7 @@ class Build:
                 made = self._make_all(pool)
             except BaseException:
                 self.layers.stop()
+                self.downloads.close()  # or who pressed Ctrl-C would wait for the end of a download
                 pool.shutdown(cancel_futures=True)
                 raise
             finally:

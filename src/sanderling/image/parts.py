@@ -7,18 +7,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import astuple
 from pathlib import Path
 
-from sanderling.errors import Invalid, NotFound
+from sanderling.errors import NotFound
 from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.rootfs import build_root
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
-from sanderling.image.layers.layer_file import FileChanged
 from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
 from sanderling.image.packages.wheels import SamePath, open_wheel
-from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
+from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe, SourceFile
+from sanderling.image.user_files import UserFiles
 from sanderling.oci import Platform
 
 DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64"}
@@ -76,20 +76,21 @@ class Parts:
 
     def model(self, model: ModelFiles) -> Made:
         """One model's files."""
-        files = {f"{APP_ROOT}/{model.folder}/{path}": source for path, source in sorted(model.files.items())}
-        entries = [file_entry(path, source) for path, source in files.items()]
-        opened = at_rest(entries, list(files.values()))
-        inputs = [[path, hash_file(source)] for path, source in files.items()]
-        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", opened)
+        folder = f"{APP_ROOT}/{model.folder}"
+        files = [SourceFile(f"{folder}/{path}", source) for path, source in sorted(model.files.items())]
+        found = UserFiles(files, self.layers.check)
+        inputs = [[path, sha256] for path, sha256, _ in found.inputs]
+        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", found.opened)
 
     def application(self, recipe: Recipe) -> Made:
         """The scoring script and the files beside it."""
         files = sorted(recipe.application_files(), key=lambda file: file.path)
-        entries = [file_entry(f"{APP_ROOT}/{f.path}", f.source, executable=f.executable) for f in files]
-        opened = at_rest(entries, [f.source for f in files])
-        inputs = [[f.path, f.executable, hash_file(f.source)] for f in files]
+        found = UserFiles(
+            [SourceFile(f"{APP_ROOT}/{f.path}", f.source, f.executable) for f in files], self.layers.check
+        )
+        inputs = [[f.path, f.executable, sha256] for f, (_, sha256, _) in zip(files, found.inputs, strict=True)]
         beside = f" and {count_text(len(files) - 1, 'file')}" if len(files) > 1 else ""
-        return self.layers.ensure("application", inputs, f"{recipe.script.path}{beside}", opened)
+        return self.layers.ensure("application", inputs, f"{recipe.script.path}{beside}", found.opened)
 
 
 def merge(wheels: Mapping[str, Sequence[Entry]]) -> list[Entry]:
@@ -101,44 +102,6 @@ def merge(wheels: Mapping[str, Sequence[Entry]]) -> list[Entry]:
             if present.fingerprint() != entry.fingerprint():
                 raise SamePath(entry.path, first, wheel)
     return [entry for _, entry in merged.values()]
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of the file *path*, in hex. Raises Invalid when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as e:
-        raise Invalid(f"{path.name} cannot be read: {e.strerror}") from e
-
-
-def at_rest(entries: list[Entry], sources: Sequence[Path]) -> Callable[[], Opened]:
-    """*entries* for a layer that is called by what *sources* hold now: they must hold it until the layer is made.
-
-    Call it before the sources are hashed. When one changes meanwhile the layer is not kept under
-    a wrong name: FileChanged, or Invalid when it cannot be read any more.
-    """
-    before = {source: _state(source) for source in sources}
-
-    @contextmanager
-    def opened() -> Iterator[list[Entry]]:
-        try:
-            yield entries
-        except OSError as e:
-            raise Invalid(f"a file of the image cannot be read any more: {e}") from e
-        for source, state in before.items():
-            if _state(source) != state:
-                raise FileChanged(source.name)
-
-    return opened
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError as e:
-        raise Invalid(f"{path.name} cannot be read: {e.strerror}") from e
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _given(entries: list[Entry]) -> Callable[[], Opened]:

@@ -12,7 +12,7 @@ NAME is the image's own when none is given.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sanderling.errors import Invalid
+from sanderling.errors import Invalid, NotFound
 from sanderling.oci import Platform, Reference
 from sanderling.transfer.places import Address
 
@@ -79,6 +79,19 @@ def check_platforms(destinations: Sequence[Destination], platforms: Sequence[Pla
                 f"{destination.address.place} holds one platform, and {len(platforms)} are to be built ({listed}): "
                 "name one, or write to oci-archive:FILE"
             )
+
+
+def check_places(destinations: Sequence[Destination]) -> None:
+    """Refuse files and folders that cannot be written, before anything is built. Raises NotFound, Invalid."""
+    for destination in destinations:
+        path = destination.address.path if destination.address is not None else None
+        if path is None or destination.address is None:
+            continue
+        if destination.address.kind != "oci":
+            if path.is_dir() or not path.absolute().parent.is_dir():
+                raise NotFound(f"{destination.text}: {path.absolute().parent} is no folder, or {path.name} is one")
+        elif path.exists() and not (path / "oci-layout").is_file() and (not path.is_dir() or any(path.iterdir())):
+            raise Invalid(f"{path} is there and is no OCI layout; name another folder")
 
 
 def _docker_name(text: str) -> str:
