@@ -3,9 +3,10 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": ""}
+     "platforms": ["linux/amd64"], "tags": {}, "description": "", "base": REFERENCE or null}
 
-FILE is a path on this machine. Where sources come from is the caller's matter.
+FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
+one stands on, as `docker pull` takes it; null is Debian.
 """
 
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import Invalid
+from sanderling.image.bases.reference import parse_base
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
@@ -59,11 +61,14 @@ class Recipe:
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    base: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._/-]{0,250}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", self.image):
             raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
+        if self.base is not None:
+            parse_base(self.base)
         seen: set[str] = set()
         for file in (self.script, *self.files):
             path = safe_path(file.path, "the image's files")
@@ -115,6 +120,7 @@ class Recipe:
             "platforms": [str(platform) for platform in self.platforms],
             "tags": dict(self.tags),
             "description": self.description,
+            "base": self.base,
         }
 
     @classmethod
@@ -137,6 +143,7 @@ class Recipe:
                 platforms=tuple(Platform.parse(text) for text in data.get("platforms") or ("linux/amd64",)),
                 tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
                 description=str(data.get("description") or ""),
+                base=str(data["base"]) if data.get("base") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e
