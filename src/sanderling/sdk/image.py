@@ -103,6 +103,7 @@ class Image:
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
         progress: Progress | None = None,
+        base: str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -118,6 +119,7 @@ class Image:
             properties: Key and value pairs that never change.
             description: A sentence for people.
             progress: Called with a file's name, bytes sent and bytes in all.
+            base: The image to build upon, as `docker pull` takes it; None means Debian.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -144,6 +146,7 @@ class Image:
             "properties": dict(properties or {}),
             "description": description or "",
             "platforms": list(platforms) if platforms else None,
+            "base": base,
         }
         path = endpoint("api", "v1", "workspaces", workspace.name, "images")
         try:

@@ -154,9 +154,7 @@ class BaseImages:
             raise BaseRefused(str(reference), f"it has {len(manifest.layers)} layers, and {MAX_LAYERS} is the limit")
         for layer in manifest.layers:
             if layer.media_type not in LAYER_TYPES:
-                raise BaseRefused(
-                    str(reference), f"its layer {layer.digest} is of the kind {layer.media_type}"
-                )
+                raise BaseRefused(str(reference), f"its layer {layer.digest} is of the kind {layer.media_type}")
         return manifest
 
     async def _fetch_blobs(

@@ -125,6 +125,7 @@ class ImageBuilds:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str = "",
+        base: str | None = None,
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -143,6 +144,7 @@ class ImageBuilds:
             platforms=tuple(Platform.parse(text) for text in platforms),
             tags=dict(tags or {}),
             description=description,
+            base=base,
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

@@ -36,7 +36,10 @@ class EnvironmentContent(Shape):
 
 
 class NewImage(Shape):
-    """environment: the conda file. models: "name:version". platforms: null builds for the server's own."""
+    """environment: the conda file. models: "name:version". platforms: null builds for the server's own.
+
+    base: the image to build upon, as docker pull takes it; null is Debian.
+    """
 
     name: str
     script: Content
@@ -47,6 +50,7 @@ class NewImage(Shape):
     properties: dict[str, str] = Field(default_factory=dict)
     description: str = ""
     platforms: list[str] | None = None
+    base: str | None = Field(default=None, max_length=1024)
 
 
 class ImageShape(Shape):
@@ -109,6 +113,7 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             tags=body.tags,
             properties=body.properties,
             description=body.description,
+            base=body.base,
         )
     return shape(parts, build)
 
