@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "debian",
         "pysequoia",
         "isal",
+        "zstandard",  # layers of bases may be packed with it
         "uv",
     },
     "sanderling.registry": {

@@ -60,6 +60,9 @@ def build(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be repeated.")] = None,
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="REF", help="The image to build upon, as docker pull takes it; else Debian.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the server has built it.")] = True,
     output: Annotated[
         list[str] | None,
@@ -128,6 +131,7 @@ def build(
             tags=tags,
             description=description,
             progress=meter,
+            base=base,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:

@@ -5,21 +5,20 @@ are chosen and fetched; two layers are made at once.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.assembly import Assembled, assemble
-from sanderling.image.debian.archive import DebianArchive
-from sanderling.image.debian.mirrors import choose_mirrors
+from sanderling.image.bases import Base, BaseMaker, BaseSources, choose_base
 from sanderling.image.downloads import Downloads, Source
 from sanderling.image.environment.conda_file import Environment, parse_environment
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
-from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
@@ -37,18 +36,13 @@ MAX_WHEEL_LAYERS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class BuildSettings:
-    """What is the machine's and not the image's: the cache folder and Debian mirrors (None: the host's).
+class BuildSettings(BaseSources):
+    """What is the machine's and not the image's: the cache folder, where bases come from, and where wheels may.
 
-    *wheels* says where wheels may come from, and whether anything may be fetched at all;
-    *base_lock* is a file with the base's packages (see `sanderling.image.debian.lock`).
+    *wheels* says too whether anything may be fetched at all.
     """
 
-    cache: Path
-    debian_mirror: str | None = None
-    debian_security_mirror: str | None = None
     wheels: WheelSources = ANY
-    base_lock: Path | None = None
 
 
 def check(recipe: Recipe) -> Environment:
@@ -79,42 +73,53 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
     environment = check(recipe)
     for note in environment.notes:
         log.say("environment", note)
-    return Build(recipe, environment, settings, log).run()
+    downloads = open_downloads(settings, environment, log)
+    with closing(downloads):
+        bases = choose_base(recipe.base, recipe.platforms, lambda possible: possible[0], settings, downloads, log)
+        return _Build(recipe, environment, settings, bases, downloads, log).run()
 
 
-class Build:
-    def __init__(self, recipe: Recipe, environment: Environment, settings: BuildSettings, log: Log) -> None:
-        self.recipe, self.environment, self.log = recipe, environment, log
-        self.python = DEBIAN_12
+def open_downloads(settings: BuildSettings, environment: Environment, log: Log) -> Downloads:
+    """What fetches for a build, with the credentials of *environment*'s indexes; the caller closes it."""
+    blobs = FileBlobs(settings.cache / "downloads")
+    return Downloads(blobs, log, logins(environment), is_offline=settings.wheels.is_offline)
+
+
+class _Build:
+    def __init__(
+        self,
+        recipe: Recipe,
+        environment: Environment,
+        settings: BuildSettings,
+        bases: BaseMaker,
+        downloads: Downloads,
+        log: Log,
+    ) -> None:
+        self.recipe, self.environment, self.downloads, self.log = recipe, environment, downloads, log
+        self.python = bases.python
         compiler = find_compiler(self.python.version)
         if compiler is None:
             log.warn(
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
         self.layers = LayerStore(settings.cache, log, compiler)
-        self.downloads = Downloads(
-            FileBlobs(settings.cache / "downloads"), log, logins(environment), is_offline=settings.wheels.is_offline
-        )
-        mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
-        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), self.python, log)
+        self.parts = Parts(self.layers, bases, log)
         self.resolver = Resolver(settings.cache, log, settings.wheels)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
         """The steps in order; the first error stops those that have not begun."""
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
-                made = self._make_all(pool)
+                bases, made = self._make_all(pool)
             except BaseException:
                 self.layers.stop()
-                self.downloads.close()  # or who pressed Ctrl-C would wait for the end of a download
+                self.downloads.close()  # what is under way gives up
                 pool.shutdown(cancel_futures=True)
                 raise
-            finally:
-                self.downloads.close()
         for layers in made.values():
             check_paths(layers)
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
-        image = assemble(self.recipe, self.python, plain, self.layers.blobs)
+        image = assemble(self.recipe, self.python, plain, self.layers.blobs, bases)
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
         self.log.say(
@@ -122,11 +127,11 @@ class Build:
         )
         return image, self.layers.blobs
 
-    def _make_all(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
+    def _make_all(self, pool: ThreadPoolExecutor) -> tuple[dict[Platform, Base], dict[Platform, list[Made]]]:
         platforms, parts = self.recipe.platforms, self.parts
-        bases = {platform: pool.submit(parts.base, platform) for platform in platforms}
+        waiting = {platform: pool.submit(parts.base, platform) for platform in platforms}
         chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
-        files = self.fetch([wheel for wheels in chosen.values() for wheel in wheels])
+        files = fetch_wheels([wheel for wheels in chosen.values() for wheel in wheels], self.downloads)
         grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
         groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
@@ -137,16 +142,19 @@ class Build:
         tail = [pool.submit(parts.scoring)]
         tail += [pool.submit(parts.model, model) for model in self.recipe.models]
         tail.append(pool.submit(parts.application, self.recipe))
+        bases = {platform: future.result() for platform, future in waiting.items()}
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
-            made[platform] = [future.result() for future in (bases[platform], *wheels, *tail)]
-        return made
+            made[platform] = [*bases[platform].layers, *(future.result() for future in (*wheels, *tail))]
+        return bases, made
 
-    def fetch(self, wheels: list[Wheel]) -> dict[str, Path]:
-        sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
-        digests = self.downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
-        return {name: self.downloads.blobs.path(digest) for name, digest in digests.items()}
+
+def fetch_wheels(wheels: Iterable[Wheel], downloads: Downloads) -> dict[str, Path]:
+    """Have *wheels* in the cache; return where each is, by its file name."""
+    sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
+    digests = downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
+    return {name: downloads.blobs.path(digest) for name, digest in digests.items()}
 
 
 def group_wheels(wheels: Sequence[Wheel], files: Mapping[str, Path]) -> list[list[Wheel]]:

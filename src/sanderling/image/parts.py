@@ -8,8 +8,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from sanderling.errors import NotFound
-from sanderling.image.debian.archive import DebianArchive
-from sanderling.image.debian.rootfs import build_root
+from sanderling.image.bases import Base, BaseMaker
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
@@ -21,28 +20,19 @@ from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe, SourceFile
 from sanderling.image.user_files import UserFiles
 from sanderling.oci import Platform
 
-DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64"}
 SCORING = "sanderling_scoring"
 
 
 class Parts:
-    """Makes the layers for images with *python* into *layers*; used by several threads."""
+    """Makes the layers for images that stand on *bases* into *layers*; used by several threads."""
 
-    def __init__(self, layers: LayerStore, archive: DebianArchive, python: Interpreter, log: Log) -> None:
-        self.layers, self.archive, self.python, self.log = layers, archive, python, log
+    def __init__(self, layers: LayerStore, bases: BaseMaker, log: Log) -> None:
+        self.layers, self.bases, self.log = layers, bases, log
+        self.python: Interpreter = bases.python
 
-    def base(self, platform: Platform) -> Made:
-        """Debian and Python for *platform*."""
-        lock = self.archive.lock(DEBIAN_ARCHITECTURES[platform.architecture])
-        title = f"Debian 12 and Python {self.python.version} for {platform.architecture}"
-        made_at = f"{lock.made_at:%Y-%m-%d %H:%M} UTC"
-        self.log.say("base", f"{title}: {len(lock.packages)} packages, as chosen at {made_at}")
-
-        @contextmanager
-        def opened() -> Iterator[list[Entry]]:
-            yield build_root(lock.packages, self.archive.fetch(lock))
-
-        return self.layers.ensure("base", lock.identity(), title, opened, compiled=True)
+    def base(self, platform: Platform) -> Base:
+        """What the image for *platform* stands on."""
+        return self.bases.make(platform, self.layers)
 
     def wheels(self, wheels: Sequence[Wheel], files: Mapping[str, Path]) -> Made:
         """One layer for *wheels*; *files* is where each is, by file name."""

@@ -4,9 +4,10 @@
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
      "platforms": ["linux/amd64"], "tags": {}, "description": "",
-     "schema": {"path": P, "source": FILE} or null}
+     "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null}
 
-FILE is a path on this machine. Where sources come from is the caller's matter.
+FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
+one stands on, as `docker pull` takes it; null is Debian.
 """
 
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import Invalid
+from sanderling.image.bases.reference import parse_base
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
@@ -61,11 +63,14 @@ class Recipe:
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     schema: SourceFile | None = None  # azureml's schema_file: it is put beside the script
+    base: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._/-]{0,250}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", self.image):
             raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
+        if self.base is not None:
+            parse_base(self.base)
         seen: set[str] = set()
         for file in self.application_files():
             path = safe_path(file.path, "the image's files")
@@ -123,6 +128,7 @@ class Recipe:
             "tags": dict(self.tags),
             "description": self.description,
             "schema": file(self.schema) if self.schema else None,
+            "base": self.base,
         }
 
     @classmethod
@@ -146,6 +152,7 @@ class Recipe:
                 tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
                 description=str(data.get("description") or ""),
                 schema=file(data["schema"]) if data.get("schema") else None,
+                base=str(data["base"]) if data.get("base") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

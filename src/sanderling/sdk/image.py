@@ -104,6 +104,7 @@ class Image:
         description: str | None = None,
         progress: Progress | None = None,
         schema: Path | str | None = None,
+        base: str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -120,6 +121,7 @@ class Image:
             description: A sentence for people.
             progress: Called with a file's name, bytes sent and bytes in all.
             schema: azureml's schema file, in or below the script's folder; it keeps its place beside the script.
+            base: The image to build upon, as `docker pull` takes it; None means Debian.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -148,6 +150,7 @@ class Image:
             "description": description or "",
             "platforms": list(platforms) if platforms else None,
             "schema": {"path": described.path, "digest": described.digest} if described else None,
+            "base": base,
         }
         path = endpoint("api", "v1", "workspaces", workspace.name, "images")
         try:

@@ -13,9 +13,10 @@ from pysequoia import SignatureMode, Tsk, sign
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Unavailable
 from sanderling.image import Event, Log
-from sanderling.image.debian.archive import SUITES, WANTED, DebianArchive
+from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.mirrors import Mirrors
 from sanderling.image.debian.release import ReleaseRefused
+from sanderling.image.debian.versions import BOOKWORM, DebianVersion
 from sanderling.image.downloads import Downloads, WrongContent
 from tests.image.servers import FileServer, serving
 
@@ -28,9 +29,9 @@ def key() -> Tsk:
     return Tsk.generate("Archive <archive@example.org>")
 
 
-def packages(version: str) -> bytes:
+def packages(version: str, debian: DebianVersion = BOOKWORM) -> bytes:
     stanzas = []
-    for name in WANTED:
+    for name in debian.wanted:
         content = f"{name} {version}".encode()
         sha256 = hashlib.sha256(content).hexdigest()
         stanzas.append(
@@ -40,20 +41,31 @@ def packages(version: str) -> bytes:
     return "\n".join(stanzas).encode()
 
 
-def publish(server: FileServer, key: Tsk, *, main: str, security: str, date: datetime = NOW) -> None:
+def publish(
+    server: FileServer,
+    key: Tsk,
+    *,
+    main: str,
+    security: str,
+    date: datetime = NOW,
+    debian: DebianVersion = BOOKWORM,
+    architecture: str = "amd64",
+) -> None:
     """Put suites with these versions of every package on the server."""
-    for suite, archive in SUITES:
+    for suite in debian.suites:
+        archive = suite.archive
         version = security if archive == "security" else main
-        index = lzma.compress(packages(version))
+        index = lzma.compress(packages(version, debian))
         sha256 = hashlib.sha256(index).hexdigest()
         text = (
-            f"Codename: {suite}\nDate: {date:%a, %d %b %Y %H:%M:%S} UTC\nAcquire-By-Hash: yes\n"
-            f"SHA256:\n {sha256} {len(index)} main/binary-amd64/Packages.xz\n"
+            f"Codename: {suite.name}\nDate: {date:%a, %d %b %Y %H:%M:%S} UTC\nAcquire-By-Hash: yes\n"
+            f"Valid-Until: {date + timedelta(days=7):%a, %d %b %Y %H:%M:%S} UTC\n"
+            f"SHA256:\n {sha256} {len(index)} main/binary-{architecture}/Packages.xz\n"
         )
-        root = f"/{archive}/dists/{suite}"
+        root = f"/{archive}/dists/{suite.name}"
         server.files[f"{root}/InRelease"] = sign(key.signer(), text.encode(), mode=SignatureMode.CLEAR)
-        server.files[f"{root}/main/binary-amd64/by-hash/SHA256/{sha256}"] = index
-        for name in WANTED:
+        server.files[f"{root}/main/binary-{architecture}/by-hash/SHA256/{sha256}"] = index
+        for name in debian.wanted:
             server.files[f"/{archive}/pool/{name}_{version}.deb"] = f"{name} {version}".encode()
 
 

@@ -126,6 +126,7 @@ class ImageBuilds:
         properties: Mapping[str, str] | None = None,
         description: str = "",
         schema: SourceFile | None = None,
+        base: str | None = None,
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -145,6 +146,7 @@ class ImageBuilds:
             tags=dict(tags or {}),
             description=description,
             schema=schema,
+            base=base,
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

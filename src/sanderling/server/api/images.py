@@ -36,7 +36,10 @@ class EnvironmentContent(Shape):
 
 
 class NewImage(Shape):
-    """environment: the conda file. models: "name:version". platforms: null builds for the server's own."""
+    """environment: the conda file. models: "name:version". platforms: null builds for the server's own.
+
+    base: the image to build upon, as docker pull takes it; null is Debian.
+    """
 
     name: str
     script: Content
@@ -48,6 +51,7 @@ class NewImage(Shape):
     description: str = ""
     platforms: list[str] | None = None
     schema_file: Content | None = Field(default=None, alias="schema")  # pydantic has a `schema` of its own
+    base: str | None = Field(default=None, max_length=1024)
 
 
 class ImageShape(Shape):
@@ -111,6 +115,7 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             properties=body.properties,
             description=body.description,
             schema=_file(parts, ws, body.schema_file),
+            base=body.base,
         )
     return shape(parts, build)
 
