@@ -15,7 +15,10 @@ _EXACT = re.compile(r"^(?P<version>={0,2}\s*[^=,|<>!~()\s]+)(?:(?:\s*=\s*|\s+)(?
 _RANGE = re.compile(r"^(?P<version>.*[^\s,|<>=!~(])(?:\s+(?P<build>[A-Za-z0-9_*+.]+))$")
 _ATOM = re.compile(r"^(?:(?P<sign>==|!=|<=|>=|~=|=|<|>)?(?P<version>\d[A-Za-z0-9_.!+-]*)(?P<star>\*)?|\*|\^.*\$)$")
 _KEYS = frozenset(
-    ["name", "version", "build", "build_number", "channel", "subdir", "namespace", "fn", "url", "md5", "sha256", "license", "license_family", "features", "track_features", "size"]
+    {
+        *("name", "version", "build", "build_number", "channel", "subdir", "namespace", "fn", "url", "size"),
+        *("md5", "sha256", "license", "license_family", "features", "track_features"),
+    }
 )
 
 
@@ -64,7 +67,7 @@ def parse_match_spec(text: str) -> MatchSpec:
     version, build = keys.pop("version", version), keys.pop("build", build)
     keys.pop("name", None)
     version = re.sub(r"\s+", "", version)
-    for atom in re.split(r"[,|()]+", version.strip("()")):
+    for atom in re.split(r"[,|]", re.sub(r"[()]", "", version)):
         if not _ATOM.match(atom) and version:
             raise MatchSpecInvalid(f"'{whole}': '{atom or version}' is no version constraint of conda")
     if channel and "/" in channel and "://" not in channel and channel.rpartition("/")[2].count("-") == 1:

@@ -112,8 +112,8 @@ class Resolver:
         for name, version, reason in yanked:
             if not _may_be_yanked(name, environment):
                 raise ResolutionFailed(
-                    f"package '{name}': only versions that were withdrawn from the index (yanked) fit, such as {version}"
-                    f"{reason}; loosen its pin, or pin it to use it all the same ({name}=={version})",
+                    f"package '{name}': only versions that were withdrawn (yanked) fit, such as {version}{reason}; "
+                    f"loosen its pin, or pin it to use it all the same ({name}=={version})",
                     package=name,
                 )
         warnings = [
@@ -205,7 +205,7 @@ def _yanked(said: str) -> list[tuple[str, str, str]]:
 
 
 def _may_be_yanked(name: str, environment: Environment) -> bool:
-    """PEP 592: a withdrawn version is for those who pin it. Of what other packages pin we know nothing, and allow it."""
+    """PEP 592: a withdrawn version is for those who pin it; what other packages pin is not known here, and allowed."""
     wanted = [Requirement(line) for line in environment.requirements]
     mine = [r for r in wanted if canonicalize_name(r.name) == canonicalize_name(name)]
     pins = [spec for r in mine for spec in r.specifier if spec.operator in ("==", "===") and "*" not in spec.version]

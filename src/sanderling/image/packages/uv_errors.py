@@ -52,8 +52,8 @@ def explain(said: str, platform: Platform, python: Interpreter, environment: Env
     if re.search(r"\b(?:401|403)\b", text):
         place = re.search(r"https?://[^\s`'\")]+", text)
         return Denied(
-            f"{place[0] if place else 'a package index'} asks for a user and password, or refuses those it got; put them "
-            f"into UV_INDEX_URL as https://user:password@... on the machine that builds the image"
+            f"{place[0] if place else 'a package index'} asks for a user and password, or refuses those it got; "
+            f"put them into UV_INDEX_URL as https://user:password@... on the machine that builds the image"
         )
     if re.search(r"Failed to fetch|Request failed|error sending request|dns error|timed out", text, re.IGNORECASE):
         place = re.search(r"https?://[^\s`'\")]+", text)
