@@ -38,6 +38,9 @@ def build(
     environment: Annotated[
         Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
     ] = None,
+    requirements: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Here: A pip requirements file, in place of --env.")
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -110,10 +113,13 @@ def build(
         output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network
     )
     if here.is_wanted:
-        inputs = Inputs(script, name, environment, model or [], file or [], schema, platforms, tags, description or "")
+        inputs = Inputs(
+            script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
+            description or "",
+        )  # fmt: skip
         build_here(out, inputs, here)
         return
-    here.refuse()
+    here.refuse(requirements)
     if name is None:
         raise hinted(Invalid("the image needs a name: --name"), "--name digits, or --output oci:DIR to build it here")
     workspace = Workspace.from_config()
@@ -160,6 +166,9 @@ def prefetch(
     environment: Annotated[
         Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
     ] = None,
+    requirements: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A pip requirements file, in place of --env.")
+    ] = None,
     platform: Annotated[
         list[str] | None,
         typer.Option(metavar="OS/CPU", help="As linux/arm64; may be repeated, or hold commas. This machine's else."),
@@ -171,7 +180,7 @@ def prefetch(
 ) -> None:
     """Fetch all packages that a build needs into a folder, for a machine that has no network."""
     platforms = [one for text in platform or [] for one in text.split(",") if one]
-    inputs = Inputs(Path("score.py"), environment=environment, platforms=platforms)
+    inputs = Inputs(Path("score.py"), environment=environment, requirements=requirements, platforms=platforms)
     prefetch_here(Output(json_), inputs, Here(cache=cache), output)
 
 

@@ -32,6 +32,8 @@ class Inputs:
     script: Path
     name: str | None = None
     environment: Path | None = None
+    requirements: Path | None = None
+    base: str | None = None
     models: Sequence[str] = ()
     files: Sequence[Path] = ()
     schema: Path | None = None
@@ -63,9 +65,10 @@ class Here:
         """Whether the image is built here, and not by the server."""
         return bool(self.outputs or self.pushes)
 
-    def refuse(self) -> None:
+    def refuse(self, requirements: Path | None) -> None:
         """Refuse, for a build by the server, what only a build here can do."""
         given = {
+            "--requirements": requirements,
             "--cache": self.cache,
             "--push-creds-file": self.creds_file,
             "--push-plain-http": self.is_plain_http,
@@ -91,7 +94,13 @@ def build_here(out: Output, inputs: Inputs, here: Here) -> None:
         from sanderling.image import Log
         from sanderling.image.local.build_here import build_here as build
         from sanderling.image.local.build_here import offline_settings
-        from sanderling.image.local.destinations import check_platforms, default_name, parse_output, parse_push
+        from sanderling.image.local.destinations import (
+            check_places,
+            check_platforms,
+            default_name,
+            parse_output,
+            parse_push,
+        )
 
     pushes = [parse_push(text) for text in here.pushes]
     name = inputs.name or default_name(inputs.script.stem, pushes)
@@ -161,6 +170,9 @@ def recipe_of(inputs: Inputs, name: str) -> "Recipe":
         image=name,
         script=SourceFile(script.name, script),
         environment=_named(inputs.environment),
+        requirements=_named(inputs.requirements),
+        wheels=_named_inside(inputs.environment or inputs.requirements),
+        base=inputs.base,
         files=tuple(files),
         models=tuple(_model(text) for text in inputs.models),
         platforms=tuple(Platform.parse(text) for text in platforms),
@@ -185,6 +197,14 @@ def _named(path: Path | None) -> "SourceFile | None":
     from sanderling.image import SourceFile
 
     return None if path is None else SourceFile(str(path), path.absolute())
+
+
+def _named_inside(path: Path | None) -> "tuple[SourceFile, ...]":
+    """The wheels and texts that an environment or requirements file names by path."""
+    from sanderling.image import SourceFile
+    from sanderling.image.local.named_files import named_files
+
+    return () if path is None else tuple(SourceFile(*found) for found in named_files(path))
 
 
 def _model(text: str) -> "ModelFiles":

@@ -9,14 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.assembly import Assembled, assemble
 from sanderling.image.bases import Base, BaseMaker, BaseSources, choose_base
+from sanderling.image.debian.versions import VERSIONS
 from sanderling.image.downloads import Downloads, Source
-from sanderling.image.environment.conda_file import Environment, parse_environment
+from sanderling.image.environment.choose_python import choose_python
+from sanderling.image.environment.conda_file import parse_environment
+from sanderling.image.environment.environment import Environment
+from sanderling.image.environment.requirements_file import parse_requirements
+from sanderling.image.environment.without_conda import refuse_conda
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.layers.bytecode import find_compiler
@@ -58,9 +64,25 @@ def check(recipe: Recipe) -> Environment:
     for model in recipe.models:
         for path, source in model.files.items():
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
-    if recipe.environment is None:
-        return Environment()
-    return parse_environment(_read(recipe.environment.source, "the environment file"), recipe.environment.path)
+    for file in recipe.wheels:
+        _require(file.source, f"the file '{file.path}'")
+    environment = read_environment(recipe)
+    refuse_conda(environment)
+    if recipe.base is None:
+        choose_python(environment, [version.python for version in VERSIONS])
+    return environment
+
+
+def read_environment(recipe: Recipe) -> Environment:
+    """What the recipe's environment or requirements file says. Raises EnvironmentInvalid."""
+    given = recipe.named_by_path()
+    if recipe.requirements is not None:
+        content = _read(recipe.requirements.source, "the requirements file")
+        return parse_requirements(content, recipe.requirements.path, given, os.environ)
+    if recipe.environment is not None:
+        content = _read(recipe.environment.source, "the environment file")
+        return parse_environment(content, recipe.environment.path, given, os.environ)
+    return Environment()
 
 
 def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled, FileBlobs]:
@@ -75,7 +97,9 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
         log.say("environment", note)
     downloads = open_downloads(settings, environment, log)
     with closing(downloads):
-        bases = choose_base(recipe.base, recipe.platforms, lambda possible: possible[0], settings, downloads, log)
+        bases = choose_base(
+            recipe.base, recipe.platforms, partial(choose_python, environment), settings, downloads, log
+        )
         return _Build(recipe, environment, settings, bases, downloads, log).run()
 
 
@@ -152,7 +176,7 @@ class _Build:
 
 def fetch_wheels(wheels: Iterable[Wheel], downloads: Downloads) -> dict[str, Path]:
     """Have *wheels* in the cache; return where each is, by its file name."""
-    sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
+    sources = {w.file_name: Source(w.file_name, w.location, w.digest, w.size_bytes) for w in wheels}
     digests = downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
     return {name: downloads.blobs.path(digest) for name, digest in digests.items()}
 

@@ -4,7 +4,8 @@
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
      "platforms": ["linux/amd64"], "tags": {}, "description": "",
-     "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null}
+     "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null,
+     "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}]}
 
 FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
 one stands on, as `docker pull` takes it; null is Debian.
@@ -64,6 +65,8 @@ class Recipe:
     description: str = ""
     schema: SourceFile | None = None  # azureml's schema_file: it is put beside the script
     base: str | None = None
+    requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
+    wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -71,6 +74,8 @@ class Recipe:
             raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
         if self.base is not None:
             parse_base(self.base)
+        if self.environment is not None and self.requirements is not None:
+            raise Invalid("an environment file and a requirements file are both given; give one of them")
         seen: set[str] = set()
         for file in self.application_files():
             path = safe_path(file.path, "the image's files")
@@ -95,6 +100,10 @@ class Recipe:
         """Script, further files and schema; the schema may be one of the files."""
         extra = () if self.schema is None or self.schema in self.files else (self.schema,)
         return (self.script, *self.files, *extra)
+
+    def named_by_path(self) -> dict[str, Path]:
+        """The files that an environment or requirements file may name by path."""
+        return {file.path: file.source for file in (*self.files, *self.wheels)}
 
     def variables(self) -> dict[str, str]:
         """The environment of the image's process (contract between image and scoring server)."""
@@ -129,6 +138,8 @@ class Recipe:
             "description": self.description,
             "schema": file(self.schema) if self.schema else None,
             "base": self.base,
+            "requirements": file(self.requirements) if self.requirements else None,
+            "wheels": [file(item) for item in self.wheels],
         }
 
     @classmethod
@@ -153,6 +164,8 @@ class Recipe:
                 description=str(data.get("description") or ""),
                 schema=file(data["schema"]) if data.get("schema") else None,
                 base=str(data["base"]) if data.get("base") else None,
+                requirements=file(data["requirements"]) if data.get("requirements") else None,
+                wheels=tuple(file(item) for item in data.get("wheels") or ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

@@ -1,5 +1,7 @@
 """Where uv may look for wheels: the indexes of the host, a folder alone, or only what is on this machine already."""
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -46,11 +48,13 @@ class WheelSources:
         if self.wheelhouse is not None and not self.wheelhouse.is_dir():
             raise NotFound(f"the wheelhouse {self.wheelhouse} is no folder that is there")
 
-    def identity(self) -> object:
-        """What a choice of versions depends on, beside the environment; None for the host's own sources."""
+    @property
+    def key(self) -> str:
+        """What names a kept choice of versions beside its environment: the wheelhouse's files, if there is one."""
         if self.wheelhouse is None:
-            return None
-        return sorted((path.name, path.stat().st_size) for path in self.wheelhouse.glob("*.whl"))
+            return ""
+        files = sorted((path.name, path.stat().st_size) for path in self.wheelhouse.glob("*.whl"))
+        return "-" + hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
     def options(self, options: tuple[str, ...]) -> tuple[str, ...]:
         """The lines for uv out of an environment's *options*: with a wheelhouse no other place counts."""
