@@ -58,8 +58,9 @@ def _suites(
     point_release, written = since
     return (
         # Only a point release, which has no end of validity, is signed with the key that is kept offline.
+        # The updates have an end as long as there are some: not any more when a version is in long-term support.
         Suite(codename, "main", archive_key | {stable: f"{codename}-stable.asc"}, False, point_release),
-        Suite(f"{codename}-updates", "main", archive_key, True, written),
+        Suite(f"{codename}-updates", "main", archive_key, False, written),
         Suite(f"{codename}-security", "security", {security: f"{codename}-security-automatic.asc"}, True, written),
     )
 
