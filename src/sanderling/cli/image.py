@@ -39,7 +39,7 @@ def build(
         Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
     ] = None,
     requirements: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Here: A pip requirements file, in place of --env.")
+        Path | None, typer.Option(help="A pip requirements file, in place of the environment file.")
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -119,7 +119,7 @@ def build(
         )  # fmt: skip
         build_here(out, inputs, here)
         return
-    here.refuse(requirements)
+    here.refuse()
     if name is None:
         raise hinted(Invalid("the image needs a name: --name"), "--name digits, or --output oci:DIR to build it here")
     workspace = Workspace.from_config()
@@ -138,6 +138,7 @@ def build(
             description=description,
             progress=meter,
             base=base,
+            requirements=requirements,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:

@@ -15,6 +15,7 @@ from sanderling.cli.output import Output, size_text
 from sanderling.errors import Invalid, NotFound, SanderlingError
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import LogEvent
+from sanderling.sdk.image_inputs import files_named_in
 from sanderling.sdk.settings import cache_dir
 from sanderling.sdk.walk import files_beside, schema_place, walk_files
 
@@ -65,10 +66,9 @@ class Here:
         """Whether the image is built here, and not by the server."""
         return bool(self.outputs or self.pushes)
 
-    def refuse(self, requirements: Path | None) -> None:
+    def refuse(self) -> None:
         """Refuse, for a build by the server, what only a build here can do."""
         given = {
-            "--requirements": requirements,
             "--cache": self.cache,
             "--push-creds-file": self.creds_file,
             "--push-plain-http": self.is_plain_http,
@@ -202,9 +202,8 @@ def _named(path: Path | None) -> "SourceFile | None":
 def _named_inside(path: Path | None) -> "tuple[SourceFile, ...]":
     """The wheels and texts that an environment or requirements file names by path."""
     from sanderling.image import SourceFile
-    from sanderling.image.local.named_files import named_files
 
-    return () if path is None else tuple(SourceFile(*found) for found in named_files(path))
+    return () if path is None else tuple(SourceFile(file.path, file.source) for file in files_named_in(path))
 
 
 def _model(text: str) -> "ModelFiles":

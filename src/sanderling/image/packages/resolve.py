@@ -16,8 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import parse_wheel_filename
 
 from sanderling.durable import write_durably
 from sanderling.errors import Invalid, SanderlingError, Unavailable
@@ -111,17 +110,9 @@ class Resolver:
         answer = ask_uv(environment, platform, python, self._uv_cache, self._sources)
         if answer.lock is None:
             raise self._failure(answer, environment, platform, python)
-        yanked = _yanked(answer.said)
-        for name, version, reason in yanked:
-            if not _may_be_yanked(name, environment):
-                raise ResolutionFailed(
-                    f"package '{name}': only versions that were withdrawn (yanked) fit, such as {version}{reason}; "
-                    f"loosen its pin, or pin it to use it all the same ({name}=={version})",
-                    package=name,
-                )
         warnings = [
             f"{name} {version} was withdrawn from its index (yanked){reason}; it is used because it is pinned"
-            for name, version, reason in yanked
+            for name, version, reason in _yanked(answer.said)
         ]
         hashes = dict(environment.hashes)
         lock_path = answer.folder / "pylock.toml"
@@ -209,14 +200,6 @@ def _without_folder(wheel: Wheel, folder: Path) -> Wheel:
 def _yanked(said: str) -> list[tuple[str, str, str]]:
     found = re.findall(r'(?m)^warning: `(\S+?)==(\S+?)` is yanked(?: \(reason: "(.*)"\))?', said)
     return [(name, version, f": {' '.join(reason.split())[:200]}" if reason else "") for name, version, reason in found]
-
-
-def _may_be_yanked(name: str, environment: Environment) -> bool:
-    """PEP 592: a withdrawn version is for those who pin it; what other packages pin is not known here, and allowed."""
-    wanted = [Requirement(line) for line in environment.requirements]
-    mine = [r for r in wanted if canonicalize_name(r.name) == canonicalize_name(name)]
-    pins = [spec for r in mine for spec in r.specifier if spec.operator in ("==", "===") and "*" not in spec.version]
-    return bool(pins) or not mine
 
 
 def logins(environment: Environment) -> dict[str, tuple[str, str]]:

@@ -75,6 +75,14 @@ def _of_the_packages(
             f"index with '--extra-index-url' in the pip section. uv says: {_short(reason)}",
             package=name,
         )
+    yanked = re.search(rf"{_NAME}==(?P<version>\S+) (?:was|is) yanked(?: \(reason: (?P<why>[^)]*)\))?", reason)
+    if yanked:
+        name, version, why = yanked["name"], yanked["version"], f": {yanked['why']}" if yanked["why"] else ""
+        return ResolutionFailed(
+            f"package '{name}'{_at(name, environment)}: version {version} was withdrawn from its index (yanked){why}, "
+            f"and no other fits; loosen its pin, or pin it to use it all the same ({name}=={version})",
+            package=name,
+        )
     wheelless = find_wheelless(reason)
     if wheelless is not None:
         return no_wheels([wheelless], {}, hint, platform, python, environment)
@@ -86,12 +94,12 @@ def _of_the_packages(
             f"the image has {python.version}. Choose another version of it, or another Python (python=... in the file)",
             package=name,
         )
-    version = re.search(rf"there (?:is|are) no versions? of {_NAME}{_SPEC}(?: and|,|$)", reason)
-    if version and version["spec"]:
-        name = version["name"]
+    absent = re.search(rf"there (?:is|are) no versions? of {_NAME}{_SPEC}(?: and|,|$)", reason)
+    if absent and absent["spec"]:
+        name = absent["name"]
         return ResolutionFailed(
-            f"package '{name}'{_at(name, environment)}: no version satisfies {name}{version['spec']}; loosen or mend "
-            f"the pin{_about_prereleases(hint)}. uv says: {_short(reason)}",
+            f"package '{name}'{_at(name, environment)}: no version satisfies {name}{absent['spec']}; loosen or mend "
+            f"the pin. uv says: {_short(f'{reason} {hint}'.strip())}",
             package=name,
         )
     return _of_a_conflict(reason, hint, environment)
@@ -181,10 +189,6 @@ def _of_a_conflict(reason: str, hint: str, environment: Environment) -> Resoluti
         f"Loosen one of these pins. uv says: {_short(reason)}",
         package=name,
     )
-
-
-def _about_prereleases(hint: str) -> str:
-    return " (or allow pre-releases with --pre)" if "re-releases" in hint else ""
 
 
 def _at(name: str, environment: Environment) -> str:

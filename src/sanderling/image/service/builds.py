@@ -127,6 +127,8 @@ class ImageBuilds:
         description: str = "",
         schema: SourceFile | None = None,
         base: str | None = None,
+        requirements: Path | None = None,
+        wheels: Sequence[SourceFile] = (),
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -147,6 +149,8 @@ class ImageBuilds:
             description=description,
             schema=schema,
             base=base,
+            requirements=SourceFile("the requirements file", requirements) if requirements else None,
+            wheels=tuple(wheels),
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

@@ -36,8 +36,9 @@ class EnvironmentContent(Shape):
 
 
 class NewImage(Shape):
-    """environment: the conda file. models: "name:version". platforms: null builds for the server's own.
+    """environment: the conda file; or requirements: pip's. wheels: the files that these name by path.
 
+    models: "name:version". platforms: null builds for the server's own.
     base: the image to build upon, as docker pull takes it; null is Debian.
     """
 
@@ -52,6 +53,8 @@ class NewImage(Shape):
     platforms: list[str] | None = None
     schema_file: Content | None = Field(default=None, alias="schema")  # pydantic has a `schema` of its own
     base: str | None = Field(default=None, max_length=1024)
+    requirements: EnvironmentContent | None = None
+    wheels: list[Content] = Field(default_factory=list)
 
 
 class ImageShape(Shape):
@@ -116,6 +119,10 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             description=body.description,
             schema=_file(parts, ws, body.schema_file),
             base=body.base,
+            requirements=(
+                _source(parts, ws, "the requirements", body.requirements.digest) if body.requirements else None
+            ),
+            wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
         )
     return shape(parts, build)
 
