@@ -203,7 +203,9 @@ def _named_inside(path: Path | None) -> "tuple[SourceFile, ...]":
     """The wheels and texts that an environment or requirements file names by path."""
     from sanderling.image import SourceFile
 
-    return () if path is None else tuple(SourceFile(file.path, file.source) for file in files_named_in(path))
+    if path is None or not path.is_file():  # that it is not there is said by the build
+        return ()
+    return tuple(SourceFile(file.path, file.source) for file in files_named_in(path))
 
 
 def _model(text: str) -> "ModelFiles":
