@@ -22,6 +22,8 @@ from sanderling.sdk.walk import files_beside, schema_place, walk_files
 if TYPE_CHECKING:
     from sanderling.image import BuildSettings, Event, ModelFiles, Recipe, SourceFile
     from sanderling.image.local.build_here import BuiltHere, Connect
+    from sanderling.oci import Reference
+    from sanderling.transfer import RegistryClient
 
 COLUMNS = ("IMAGE", "#SIZE", "LAYERS", "#SECONDS")
 
@@ -153,6 +155,8 @@ def settings_of(here: Here) -> "BuildSettings":
         here.cache or cache_dir() / "build",
         wheels=WheelSources(here.wheelhouse, here.no_network),
         base_lock=here.base_lock,
+        is_offline=here.no_network,
+        connect=_connect_to_base,
     )
 
 
@@ -247,6 +251,14 @@ def _connect(here: Here) -> "Connect":
 
     account = read_creds_file(here.creds_file)
     return RegistryAccess(Side(account, True if here.is_plain_http else None), None).client
+
+
+def _connect_to_base(reference: "Reference") -> "RegistryClient":
+    """The client for a base's registry, as the user whom Docker and Podman know there."""
+    from sanderling.sdk.image_copy import Side
+    from sanderling.sdk.registry_access import RegistryAccess, address_of
+
+    return RegistryAccess(Side(), None).client(address_of(reference))
 
 
 def _event(event: "Event") -> LogEvent:

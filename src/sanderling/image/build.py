@@ -45,7 +45,7 @@ MAX_WHEEL_LAYERS = 40
 class BuildSettings(BaseSources):
     """What is the machine's and not the image's: the cache folder, where bases come from, and where wheels may.
 
-    *wheels* says too whether anything may be fetched at all.
+    When nothing may be fetched, *wheels* says so too.
     """
 
     wheels: WheelSources = ANY
@@ -106,7 +106,7 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
 def open_downloads(settings: BuildSettings, environment: Environment, log: Log) -> Downloads:
     """What fetches for a build, with the credentials of *environment*'s indexes; the caller closes it."""
     blobs = FileBlobs(settings.cache / "downloads")
-    return Downloads(blobs, log, logins(environment), is_offline=settings.wheels.is_offline)
+    return Downloads(blobs, log, logins(environment), is_offline=settings.is_offline)
 
 
 class _Build:

@@ -121,6 +121,29 @@ def test_it_is_pushed_with_the_credentials_of_docker_and_they_are_not_shown(proj
         assert password not in told.stdout + told.stderr + refused.stderr
 
 
+def test_an_image_that_one_may_pull_is_a_base_also_without_the_network_when_it_was_used_before(
+    project: Project,
+) -> None:
+    (project.folder / "registry").mkdir()
+    home = project.folder / "home"
+    home.mkdir()
+    variables = {"HOME": str(home), "DOCKER_CONFIG": str(home), "XDG_RUNTIME_DIR": "", "REGISTRY_AUTH_FILE": ""}
+    with served(project.folder / "registry") as (address, credentials):
+        password = credentials.set_admin_enabled("demo", True).passwords[0]
+        account = {"auths": {address: {"username": "demo", "password": password}}}
+        (home / "config.json").write_text(json.dumps(account))
+        base = f"{address}/demo/base:1"
+        project.run("--script", "score.py", "--push", base, **variables)
+        arguments = ("--script", "score.py", "--model", "model.pkl", "--base", base, "--output", "oci:out", "--json")
+        first = json.loads(project.run(*arguments, **variables).stdout)
+    told = project.run(*arguments, "--no-network", **variables)
+    assert json.loads(told.stdout)["digest"] == first["digest"]
+    (project.folder / "other").mkdir()
+    refused = Project(project.folder, project.folder / "other").run(*arguments, "--no-network", code=1, **variables)
+    assert f"the base {base} is not on this machine, and nothing may be fetched" in refused.stderr
+    assert "try: sanderling image prefetch" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

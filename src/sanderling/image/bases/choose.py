@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, NotFound
@@ -16,7 +17,10 @@ from sanderling.image.downloads import Downloads
 from sanderling.image.events import Log
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.push_target import PushTarget
-from sanderling.oci import Platform
+from sanderling.oci import Platform, Reference
+
+if TYPE_CHECKING:
+    from sanderling.transfer import RegistryClient
 
 Choose = Callable[[Sequence[Interpreter]], Interpreter]
 
@@ -28,6 +32,8 @@ class BaseSources:
     debian_mirror, debian_security_mirror: None takes the host's own sources.
     base_lock: a file with the Debian packages to take, as `write_locks` writes it.
     registries: those that we have credentials or certificates for.
+    connect: gives the client for an image's reference, where it is given.
+    is_offline: nothing is fetched: what is not in the cache raises NotOnThisMachine.
     """
 
     cache: Path
@@ -35,6 +41,8 @@ class BaseSources:
     debian_security_mirror: str | None = None
     base_lock: Path | None = None
     registries: tuple[PushTarget, ...] = ()
+    connect: Callable[[Reference], "RegistryClient"] | None = None
+    is_offline: bool = False
 
 
 def choose_base(
@@ -59,7 +67,9 @@ def choose_base(
     from sanderling.image.bases.oci_base import OciBase
 
     blobs = FileBlobs(sources.cache / "layers")
-    images = BaseImages(sources.cache, blobs, log, sources.registries)
+    images = BaseImages(
+        sources.cache, blobs, log, sources.registries, connect=sources.connect, is_offline=sources.is_offline
+    )
     return OciBase.open(wanted, platforms, images, sources.cache, blobs, choose, log)
 
 

@@ -11,7 +11,7 @@
 import hashlib
 import json
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,13 @@ from sanderling.errors import Invalid, NotFound, Unavailable
 from sanderling.image.bases.pythons import BaseRefused
 from sanderling.image.events import Log, Progress
 from sanderling.image.keep import read_json
+from sanderling.image.packages.wheel_sources import NotOnThisMachine
 from sanderling.image.push_target import PushTarget
 from sanderling.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_types
 from sanderling.oci import parse_manifest as parse
 from sanderling.transfer import Credential, Patience, RegistryClient, all_of
+
+Connect = Callable[[Reference], RegistryClient]
 
 AT_ONCE = 4
 MAX_LAYERS = 127  # what engines unpack
@@ -49,7 +52,11 @@ class PlatformMissing(NotFound):
 
 
 class BaseImages:
-    """Fetches bases into *blobs*; *targets* are registries that we have credentials or certificates for."""
+    """Fetches bases into *blobs*; *targets* are registries that we have credentials or certificates for.
+
+    *connect* is asked for the client of a registry before these are. When it *is_offline*, what
+    is not in *blobs* raises NotOnThisMachine.
+    """
 
     def __init__(
         self,
@@ -58,7 +65,10 @@ class BaseImages:
         log: Log,
         targets: Iterable[PushTarget] = (),
         patience: Patience | None = None,
+        connect: Connect | None = None,
+        is_offline: bool = False,
     ) -> None:
+        self._connect, self._is_offline = connect, is_offline
         self._names = cache / "bases" / "names"
         self._blobs, self._log = blobs, log
         self._targets = tuple(targets)
@@ -74,6 +84,8 @@ class BaseImages:
         async with AsyncExitStack() as stack:
             registry = await stack.enter_async_context(self._client(reference))
             digest = await self._pin(registry, reference)
+            if self._blobs.find(digest) is None:
+                self._may_fetch(f"the base {reference}", reference)
             top = await self._manifest(registry, digest)
             found: dict[Platform, Manifest] = {}
             for platform in platforms:
@@ -87,6 +99,8 @@ class BaseImages:
         return digest, images
 
     def _client(self, reference: Reference) -> RegistryClient:
+        if self._connect is not None:
+            return self._connect(reference)
         target = find_target(self._targets, reference.registry)
         if target is None:
             return RegistryClient(reference.registry, reference.repository, is_plain_http=None, patience=self._patience)
@@ -105,12 +119,17 @@ class BaseImages:
             uses_proxy=target.ca is None,
         )
 
+    def _may_fetch(self, what: str, reference: Reference) -> None:
+        if self._is_offline:
+            raise NotOnThisMachine(what, f"{reference.registry}/{reference.repository}")
+
     async def _pin(self, registry: RegistryClient, reference: Reference) -> Digest:
         """The digest that *reference* means."""
         if reference.digest is not None:
             return reference.digest
         place = self._names / f"{hashlib.sha256(str(reference).encode()).hexdigest()}.json"
         try:
+            self._may_fetch(f"the base {reference}", reference)
             found = await registry.find_manifest(reference.tag)
         except Unavailable as e:
             kept = (read_json(place) or {}).get("digest")
@@ -145,6 +164,8 @@ class BaseImages:
             if descriptor is None:
                 known = {str(d.platform) for d in top.manifests if d.platform and d.platform.os != "unknown"}
                 raise PlatformMissing(str(reference), platform, sorted(known))
+            if self._blobs.find(descriptor.digest) is None:
+                self._may_fetch(f"the base {reference} for {platform}", reference)
             manifest = await self._manifest(registry, descriptor.digest)
         if isinstance(manifest, Index):
             raise BaseRefused(str(reference), "it is an index of indexes; name one of the images in it")
@@ -163,6 +184,7 @@ class BaseImages:
         missing = [blob for blob in blobs.values() if not self._has(blob)]
         if not missing:
             return
+        self._may_fetch(f"the layer {missing[0].digest} of the base {reference}", reference)
         progress = Progress(self._log, "base", str(reference), sum(blob.size for blob in missing))
         largest_first = sorted(missing, key=lambda blob: -blob.size)
         await all_of([partial(self._fetch_blob, registry, blob, progress) for blob in largest_first], AT_ONCE)

@@ -116,7 +116,8 @@ def offline_settings(settings: BuildSettings, folder: Path, recipe: Recipe, log:
     carried = OfflineFolder.read(folder)
     carried.check(map(str, recipe.platforms))
     carried.bring_in(FileBlobs(settings.cache / "downloads"), log)
-    return replace(settings, wheels=WheelSources(carried.wheelhouse, is_offline=True), base_lock=carried.base_lock)
+    wheels = WheelSources(carried.wheelhouse, is_offline=True)
+    return replace(settings, wheels=wheels, base_lock=carried.base_lock, is_offline=True)
 
 
 def _tidy(cache: Path) -> None:
