@@ -170,7 +170,8 @@ class _Build:
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
-            made[platform] = [*bases[platform].layers, *(future.result() for future in (*wheels, *tail))]
+            below = [*bases[platform].layers, *parts.replaced(bases[platform], chosen[platform])]
+            made[platform] = [*below, *(future.result() for future in (*wheels, *tail))]
         return bases, made
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sanderling.errors import NotFound
 from sanderling.image.bases import Base, BaseMaker
+from sanderling.image.bases.installed import replaced, whiteouts
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
@@ -33,6 +34,19 @@ class Parts:
     def base(self, platform: Platform) -> Base:
         """What the image for *platform* stands on."""
         return self.bases.make(platform, self.layers)
+
+    def replaced(self, base: Base, wheels: Sequence[Wheel]) -> list[Made]:
+        """A layer that takes those packages of *base* away that *wheels* bring anew; none when there are none."""
+        found, unknown = replaced(base.installed, [wheel.name for wheel in wheels])
+        for name in unknown:
+            self.log.warn("base", f"{name} is in the base already, and what belongs to it is not known: both are there")
+        if not found:
+            return []
+        self.log.say("base", f"{', '.join(found)}: the base's own is replaced")
+        paths = [path for paths in found.values() for path in paths]
+        return [
+            self.layers.ensure("replaced", sorted(paths), "packages of the base, removed", _given(whiteouts(paths)))
+        ]
 
     def wheels(self, wheels: Sequence[Wheel], files: Mapping[str, Path]) -> Made:
         """One layer for *wheels*; *files* is where each is, by file name."""

@@ -3,7 +3,7 @@ import tarfile
 
 import pytest
 
-from sanderling.image.bases.pythons import BaseRefused, find_pythons, find_user, is_wanted, packages_at
+from sanderling.image.bases.pythons import BaseRefused, find_pythons, find_user, is_wanted
 from sanderling.image.bases.root import Root
 from sanderling.image.interpreter import Interpreter
 from sanderling.oci import Platform
@@ -130,9 +130,3 @@ def test_a_user_is_kept_as_numbers_unless_it_is_root(user: str, numbers: str) ->
     passwd = b"root:x:0:0::/:\ntoor:x:0:0::/:\napp:x:1000:1001::/:\n"
     root = root_of({"etc/passwd": passwd, "etc/group": b"staff:x:50:\n"})
     assert find_user(root, user) == numbers
-
-
-def test_installed_packages_are_found_by_their_one_name() -> None:
-    site = "usr/local/lib/python3.12/site-packages"
-    root = root_of({f"{site}/Flask_Cors-4.0.dist-info/METADATA": b"", f"{site}/pip/x.py": b""})
-    assert packages_at(root, site) == {"flask-cors": "Flask_Cors-4.0.dist-info"}

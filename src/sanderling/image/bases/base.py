@@ -17,6 +17,7 @@ class Base:
     env: variables of the base; of ours, PATH and LANG give way to them.
     user: whom the base's process runs as, when that is not root; empty: the image has our user.
     labels: what the image keeps of the base's labels.
+    installed: Python packages in it by name, and the paths to take away to be rid of each.
     annotations: what the image's manifest says about the base.
     record: all that tells this base from others, as JSON, for the build's record.
     """
@@ -25,6 +26,7 @@ class Base:
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    installed: Mapping[str, list[str]] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 

@@ -22,7 +22,8 @@ from sanderling.durable import write_durably
 from sanderling.errors import Invalid
 from sanderling.image.bases.base import Base
 from sanderling.image.bases.fetch import LAYER_TYPES, BaseImages
-from sanderling.image.bases.pythons import BaseRefused, find_pythons, find_user, is_wanted, packages_at
+from sanderling.image.bases.installed import find_installed
+from sanderling.image.bases.pythons import BaseRefused, find_pythons, find_user, is_wanted
 from sanderling.image.bases.reference import parse_base
 from sanderling.image.bases.root import Root
 from sanderling.image.events import Log
@@ -45,11 +46,11 @@ Choose = Callable[[Sequence[Interpreter]], Interpreter]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in one image. *packages* are by site, then by name; *plain_bytes* is of each layer."""
+    """What was found in one image. *packages*: by site, then name, see `find_installed`; *plain_bytes*: by layer."""
 
     pythons: tuple[Interpreter, ...]
     user: str
-    packages: Mapping[str, Mapping[str, str]]
+    packages: Mapping[str, Mapping[str, list[str]]]
     plain_bytes: tuple[int, ...]
 
 
@@ -130,6 +131,7 @@ class OciBase:
             image.config.variables,
             image.found.user,
             labels,
+            image.found.packages.get(self.python.site, {}),
             annotations,
             self._record(platform, image),
         )
@@ -191,7 +193,7 @@ def _look(
             raise BaseRefused(reference, f"its layer {layer.digest} is broken: {reason}") from e
     search = config.variables.get("PATH", _DEFAULT_PATH).split(":")
     pythons = tuple(find_pythons(root, [folder for folder in search if folder.startswith("/")], platform, reference))
-    packages = {python.site: packages_at(root, python.site) for python in pythons}
+    packages = {python.site: find_installed(root, python.site) for python in pythons}
     found = Found(pythons, find_user(root, config.user), packages, tuple(sizes))
     write_durably(place, json.dumps({"version": FOUND_VERSION, **asdict(found)}).encode())
     return found

@@ -11,7 +11,7 @@ Sources: PEP 405; Debian's Python policy 2.3; PEP 600.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from sanderling.errors import Invalid
@@ -95,16 +95,6 @@ def _account(root: Root, file: str, name: str) -> list[str] | None:
     node = root.find(file)
     lines = (node.content or b"").decode("utf-8", "replace").splitlines() if node is not None else []
     return next((line.split(":") for line in lines if line.split(":")[0] == name), None)
-
-
-def packages_at(root: Root, site: str) -> Mapping[str, str]:
-    """The packages that are installed in the folder *site*: their folders there by name in one form (PEP 503)."""
-    found = {}
-    for name in root.list(site):
-        match = re.fullmatch(r"([A-Za-z0-9._]+)-[^-/]+\.dist-info", name)
-        if match:
-            found[re.sub(r"[-_.]+", "-", match[1]).lower()] = name
-    return found
 
 
 def _programs(root: Root, folder: str) -> Iterable[str]:

@@ -73,6 +73,11 @@ class Root:
         place = self.resolve(path)
         return sorted(self._children.get(place, ())) if place is not None else []
 
+    def kind(self, path: str) -> str:
+        """What is at *path* itself, a link not followed; nothing when it is not there."""
+        node = self._nodes.get(path)
+        return node.kind if node is not None else ""
+
     def walk(self, path: str) -> Iterator[str]:
         """Every path below the folder *path*, which is not a link, links not followed."""
         for name in sorted(self._children.get(path, ())):
