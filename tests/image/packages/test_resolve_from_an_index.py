@@ -210,7 +210,7 @@ class TestWhatCannotBe:
         assert error.package == "gamma"
         error = failure(resolver, file("alpha==1.0", "gamma==2.0"))
         assert "alpha needs gamma<2" in error.message
-        assert "gamma==2.0" in error.message
+        assert "contradict each other: alpha==1.0, gamma==2.0, alpha needs gamma<2 (" in error.message
         assert "(myenv.yml, line 4)" in error.message
         error = failure(resolver, file("gamma==1.0", "gamma==2.0"))
         assert "contradict each other: gamma==1.0, gamma==2.0" in error.message
