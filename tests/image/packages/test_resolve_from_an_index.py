@@ -152,7 +152,7 @@ class TestLocalWheels:
             given={"wheels/mine-1.0-py3-none-any.whl": source},
         )
         beta, mine = resolver.resolve(environment, AMD64, DEBIAN_12)
-        assert (beta.version, mine.version, mine.url) == ("1.0", "1.0", "wheels/mine-1.0-py3-none-any.whl")
+        assert (beta.version, mine.version, mine.url) == ("1.0", "1.0", "mine-1.0-py3-none-any.whl")
         assert (mine.sha256, mine.size_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
         assert mine.location == source.as_uri()
         # The same wheel somewhere else on another day: the choice is the same, its place is the new one.

@@ -93,7 +93,7 @@ class Resolver:
         return [
             replace(
                 wheel,
-                url=local[wheel.file_name].path,
+                url=wheel.file_name,  # where it is says nothing about the image
                 source=local[wheel.file_name].source,
                 sha256=hashes[wheel.file_name],
                 size_bytes=local[wheel.file_name].source.stat().st_size,
