@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,7 +96,7 @@ class Resolver:
         return [
             replace(
                 wheel,
-                url=local[wheel.file_name].path,
+                url=wheel.file_name,  # where it is says nothing about the image
                 source=local[wheel.file_name].source,
                 sha256=hashes[wheel.file_name],
                 size_bytes=local[wheel.file_name].source.stat().st_size,
@@ -129,22 +129,23 @@ class Resolver:
         error = explain(said, platform, python, environment)
         if not isinstance(error, NoWheels):
             return error
-        known = logins(environment)
-        offers, names = {}, list(error.packages)
-        for _ in range(MAX_WHEELLESS):
-            # Once more as if that one were not needed, to find the next, and to see where uv looks.
-            more = ask_uv(
-                environment, platform, python, self._uv_cache, self._sources, without=names[:-1], verbose=True
+        if self._sources.is_offline:
+            return no_wheels(list(error.packages), {}, "", platform, python, environment)
+        names = list(error.packages)
+        # Once more to see where uv looks for it, and then as if those were not needed, to find the next.
+        asked = [ask_uv(environment, platform, python, self._uv_cache, self._sources, verbose=True)]
+        while len(names) < MAX_WHEELLESS:
+            asked.append(
+                ask_uv(environment, platform, python, self._uv_cache, self._sources, without=names, verbose=True)
             )
-            page = find_page(more.said, names[-1])
-            offer = find_offer(page, known, platform, python) if page and not self._sources.is_offline else None
-            if offer is not None:
-                offers[names[-1]] = offer
-            rest = ask_uv(environment, platform, python, self._uv_cache, self._sources, without=names)
-            found = explain(rest.said, platform, python, environment) if rest.lock is None else None
-            if not isinstance(found, NoWheels) or found.packages[0] in names:
+            more = explain(asked[-1].said, platform, python, environment) if asked[-1].lock is None else None
+            if not isinstance(more, NoWheels) or more.packages[0] in names:
                 break
-            names.append(found.packages[0])
+            names.append(more.packages[0])
+        pages = {name: find_page(each.said, name) for name, each in zip(names, asked, strict=False)}
+        known = logins(environment)
+        found = {name: find_offer(page, known, platform, python) for name, page in pages.items() if page is not None}
+        offers = {name: offer for name, offer in found.items() if offer is not None}
         hint = " ".join(said.partition("hint: ")[2].split())
         return no_wheels(names, offers, hint, platform, python, environment)
 
@@ -203,11 +204,20 @@ def _yanked(said: str) -> list[tuple[str, str, str]]:
 
 
 def logins(environment: Environment) -> dict[str, tuple[str, str]]:
-    """User and password by host, from the URLs of indexes in uv's variables and in *environment*."""
-    texts: Sequence[str] = [*(os.environ.get(name, "") for name in _INDEX_VARIABLES), *environment.options]
+    """User and password by host, from the URLs of indexes in uv's variables and in *environment*.
+
+    For an index with a name (``UV_INDEX="mine=https://..."``) they may be in UV_INDEX_MINE_USERNAME
+    and UV_INDEX_MINE_PASSWORD, as uv has it.
+    """
+    texts = [*(os.environ.get(name, "") for name in _INDEX_VARIABLES), *environment.options]
     found: dict[str, tuple[str, str]] = {}
-    for match in re.finditer(r"https?://[^\s]+", " ".join(texts)):
-        parts = urlsplit(match[0])
+    for match in re.finditer(r"(?:\b([A-Za-z0-9][\w.-]*)=)?(https?://[^\s]+)", " ".join(texts)):
+        parts = urlsplit(match[2])
+        host = parts.netloc.rpartition("@")[2]
+        prefix = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", (match[1] or "").upper())
+        password = os.environ.get(f"{prefix}_PASSWORD")
         if parts.username is not None:
-            found[parts.netloc.rpartition("@")[2]] = (unquote(parts.username), unquote(parts.password or ""))
+            found[host] = (unquote(parts.username), unquote(parts.password or ""))
+        elif match[1] and password is not None:
+            found[host] = (os.environ.get(f"{prefix}_USERNAME", ""), password)
     return found
