@@ -19,7 +19,7 @@ class BuildLog:
         self._meter = Meter(output)
         self._waiting = Waiting(output)
         self._step = ""
-        self._pushed = self._layers = ""
+        self._pushed = self.layers_text = ""  # how many layers, and how many of them were known
 
     def __enter__(self) -> "BuildLog":
         return self
@@ -41,7 +41,7 @@ class BuildLog:
         if event.step == "push":
             self._pushed = event.text
         if match := LAYERS.search(event.text):
-            self._layers = f"{match[1]}, {match[2]} reused"
+            self.layers_text = f"{match[1]}, {match[2]} reused"
         if event.level in ("warning", "error"):
             self._output.detail(f"{event.level}: {event.text}")
         elif event.step != self._step:
@@ -53,7 +53,7 @@ class BuildLog:
 
     def summary(self, image: Image, seconds: float) -> tuple[str, str, str, str, str]:
         """The closing table's row: image, size, layers, how much had to be sent to the registry, seconds."""
-        return (image.id, size_text(image.size_bytes), self._layers, self._pushed, f"{seconds:.1f}")
+        return (image.id, size_text(image.size_bytes), self.layers_text, self._pushed, f"{seconds:.1f}")
 
     def _begin(self, step: str, text: str) -> None:
         self._step = step

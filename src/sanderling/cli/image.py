@@ -9,8 +9,11 @@ import typer
 from sanderling.cli import image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
+from sanderling.cli.image_build import Here, Inputs, build_here, prefetch_here
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
+from sanderling.errors import Invalid
+from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
 from sanderling.sdk.workspace import Workspace
 
@@ -20,31 +23,105 @@ Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Named = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="The image; the latest version if none is given.")]
 
 
-@app.command(epilog=example("sanderling image build --name digits --script score.py --env myenv.yml --model digits:1"))
+@app.command(
+    epilog=example(
+        "sanderling image build --name digits --script score.py --env myenv.yml --model digits:1",
+        "sanderling image build --script score.py --env myenv.yml --model model.pkl --output oci:digits",
+        "sanderling image build --script score.py --model digits=model.pkl --push localhost:5000/demo/digits:1",
+    )
+)
 def build(
-    name: Annotated[str, typer.Option(help="The image's name.")],
     script: Annotated[Path, typer.Option(help="The scoring script, with init() and run(raw_data).")],
+    name: Annotated[
+        str | None, typer.Option(help="The image's name. Here, with a tag if you like: demo/digits:1.")
+    ] = None,
     environment: Annotated[
         Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
     ] = None,
+    requirements: Annotated[
+        Path | None, typer.Option(help="A pip requirements file, in place of the environment file.")
+    ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME[:VERSION]", help="A model to put inside; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A model to put inside: NAME[:VERSION] of the workspace; here [NAME[:VERSION]=]PATH. May be repeated.",
+        ),
     ] = None,
     file: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="A file or folder beside the script; may be repeated.")
     ] = None,
+    schema: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The schema file of azureml, put beside the script.")
+    ] = None,
     platform: Annotated[
         list[str] | None,
-        typer.Option(metavar="OS/CPU", help="As linux/arm64; may be repeated. The server's own if none is given."),
+        typer.Option(
+            metavar="OS/CPU",
+            help="As linux/arm64; may be repeated, or hold commas. The builder's own if none is given.",
+        ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be repeated.")] = None,
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is built.")] = True,
+    base: Annotated[
+        str | None, typer.Option(metavar="REF", help="The image to build upon, as docker pull takes it; else Debian.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the server has built it.")] = True,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Build here, into oci:DIR, oci-archive:FILE, docker-archive:FILE or docker: (the engine that runs "
+            "here); may be repeated.",
+        ),
+    ] = None,
+    push: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REF", help="Build here, and push to HOST[:PORT]/REPOSITORY[:TAG]; may be repeated."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Here: where packages and layers are kept; else the user's cache."),
+    ] = None,
+    push_creds_file: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Here: a file with user:password for --push; - is stdin.")
+    ] = None,
+    push_plain_http: Annotated[bool, typer.Option(help="Here: speak to the registry without TLS.")] = False,
+    offline: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Here: all packages from a folder that `image prefetch` filled; no network."),
+    ] = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Here: wheels from this folder alone; no index is asked.")
+    ] = None,
+    base_lock: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Here: the base's packages as this file says.")
+    ] = None,
+    no_network: Annotated[
+        bool, typer.Option("--no-network", help="Here: fetch no packages; what is not on this machine is named.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Build an image and push it to the registry."""
+    """Build an image and push it to the workspace's registry; or on this machine, with --output or --push.
+
+    The same files give the same image, byte for byte, wherever it is built.
+    """
     out = Output(json_)
     tags = pairs_of("tag", tag or [])
+    platforms = [one for text in platform or [] for one in text.split(",") if one]
+    here = Here(
+        output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network
+    )
+    if here.is_wanted:
+        inputs = Inputs(
+            script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
+            description or "",
+        )  # fmt: skip
+        build_here(out, inputs, here)
+        return
+    here.refuse()
+    if name is None:
+        raise hinted(Invalid("the image needs a name: --name"), "--name digits, or --output oci:DIR to build it here")
     workspace = Workspace.from_config()
     began = monotonic()
     with Meter(out) as meter:
@@ -55,10 +132,13 @@ def build(
             environment=environment,
             models=model or [],
             dependencies=file or [],
-            platforms=platform,
+            schema=schema,
+            platforms=platforms or None,
             tags=tags,
             description=description,
             progress=meter,
+            base=base,
+            requirements=requirements,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:
@@ -77,6 +157,32 @@ def build(
     out.line()
     out.line(f"{image.location}  {image.digest}")
     out.result(image.to_json())
+
+
+@app.command(
+    epilog=example("sanderling image prefetch --env myenv.yml --platform linux/amd64,linux/arm64 --output carried")
+)
+def prefetch(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to fill.")],
+    environment: Annotated[
+        Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
+    ] = None,
+    requirements: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A pip requirements file, in place of --env.")
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OS/CPU", help="As linux/arm64; may be repeated, or hold commas. This machine's else."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where packages are kept; else the user's cache.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Fetch all packages that a build needs into a folder, for a machine that has no network."""
+    platforms = [one for text in platform or [] for one in text.split(",") if one]
+    inputs = Inputs(Path("score.py"), environment=environment, requirements=requirements, platforms=platforms)
+    prefetch_here(Output(json_), inputs, Here(cache=cache), output)
 
 
 @app.command("list", epilog=example("sanderling image list --json"))

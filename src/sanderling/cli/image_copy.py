@@ -53,7 +53,7 @@ def copy(
     if src_creds_file == dst_creds_file == "-":
         raise Invalid("standard input cannot hold the credentials of both sides")
     sides = [
-        Side(_account(file), True if is_plain else None)
+        Side(read_creds_file(file), True if is_plain else None)
         for file, is_plain in ((src_creds_file, src_plain_http), (dst_creds_file, dst_plain_http))
     ]
     out.step(f"Copying {source} to {target}")
@@ -72,7 +72,8 @@ def copy(
     out.result(done.to_json())
 
 
-def _account(file: str | None) -> RegistryAccount | None:
+def read_creds_file(file: str | None) -> RegistryAccount | None:
+    """The account in *file*, which holds user:password; `-` is standard input, None is none. Raises Invalid."""
     if file is None:
         return None
     if file == "-":

@@ -5,27 +5,34 @@ are chosen and fetched; two layers are made at once.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.assembly import Assembled, assemble
-from sanderling.image.debian.archive import DebianArchive
-from sanderling.image.debian.mirrors import choose_mirrors
+from sanderling.image.bases import Base, BaseMaker, BaseSources, choose_base
+from sanderling.image.debian.versions import VERSIONS
 from sanderling.image.downloads import Downloads, Source
-from sanderling.image.environment.conda_file import Environment, parse_environment
+from sanderling.image.environment.choose_python import choose_python
+from sanderling.image.environment.conda_file import parse_environment
+from sanderling.image.environment.environment import Environment
+from sanderling.image.environment.requirements_file import parse_requirements
+from sanderling.image.environment.without_conda import refuse_conda
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
-from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.packages.resolve import Resolver, Wheel, logins
+from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
+from sanderling.image.schema import check_schema
 from sanderling.image.script import check_script
 from sanderling.oci import Platform
 
@@ -35,12 +42,13 @@ MAX_WHEEL_LAYERS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class BuildSettings:
-    """What is the machine's and not the image's: the cache folder and Debian mirrors (None: the host's)."""
+class BuildSettings(BaseSources):
+    """What is the machine's and not the image's: the cache folder, where bases come from, and where wheels may.
 
-    cache: Path
-    debian_mirror: str | None = None
-    debian_security_mirror: str | None = None
+    When nothing may be fetched, *wheels* says so too.
+    """
+
+    wheels: WheelSources = ANY
 
 
 def check(recipe: Recipe) -> Environment:
@@ -51,12 +59,30 @@ def check(recipe: Recipe) -> Environment:
     check_script(_read(recipe.script.source, "the scoring script"), recipe.script.path)
     for file in recipe.files:
         _require(file.source, f"the file '{file.path}'")
+    if recipe.schema is not None:
+        check_schema(_read(recipe.schema.source, "the schema file"), recipe.schema.path)
     for model in recipe.models:
         for path, source in model.files.items():
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
-    if recipe.environment is None:
-        return Environment()
-    return parse_environment(_read(recipe.environment.source, "the environment file"), recipe.environment.path)
+    for file in recipe.wheels:
+        _require(file.source, f"the file '{file.path}'")
+    environment = read_environment(recipe)
+    refuse_conda(environment)
+    if recipe.base is None:
+        choose_python(environment, [version.python for version in VERSIONS])
+    return environment
+
+
+def read_environment(recipe: Recipe) -> Environment:
+    """What the recipe's environment or requirements file says. Raises EnvironmentInvalid."""
+    given = recipe.named_by_path()
+    if recipe.requirements is not None:
+        content = _read(recipe.requirements.source, "the requirements file")
+        return parse_requirements(content, recipe.requirements.path, given, os.environ)
+    if recipe.environment is not None:
+        content = _read(recipe.environment.source, "the environment file")
+        return parse_environment(content, recipe.environment.path, given, os.environ)
+    return Environment()
 
 
 def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled, FileBlobs]:
@@ -69,39 +95,55 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
     environment = check(recipe)
     for note in environment.notes:
         log.say("environment", note)
-    return _Build(recipe, environment, settings, log).run()
+    downloads = open_downloads(settings, environment, log)
+    with closing(downloads):
+        bases = choose_base(
+            recipe.base, recipe.platforms, partial(choose_python, environment), settings, downloads, log
+        )
+        return _Build(recipe, environment, settings, bases, downloads, log).run()
+
+
+def open_downloads(settings: BuildSettings, environment: Environment, log: Log) -> Downloads:
+    """What fetches for a build, with the credentials of *environment*'s indexes; the caller closes it."""
+    blobs = FileBlobs(settings.cache / "downloads")
+    return Downloads(blobs, log, logins(environment), is_offline=settings.is_offline)
 
 
 class _Build:
-    def __init__(self, recipe: Recipe, environment: Environment, settings: BuildSettings, log: Log) -> None:
-        self.recipe, self.environment, self.log = recipe, environment, log
-        self.python = DEBIAN_12
+    def __init__(
+        self,
+        recipe: Recipe,
+        environment: Environment,
+        settings: BuildSettings,
+        bases: BaseMaker,
+        downloads: Downloads,
+        log: Log,
+    ) -> None:
+        self.recipe, self.environment, self.downloads, self.log = recipe, environment, downloads, log
+        self.python = bases.python
         compiler = find_compiler(self.python.version)
         if compiler is None:
             log.warn(
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
         self.layers = LayerStore(settings.cache, log, compiler)
-        self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, logins(environment))
-        mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
-        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), self.python, log)
-        self.resolver = Resolver(settings.cache, log)
+        self.parts = Parts(self.layers, bases, log)
+        self.resolver = Resolver(settings.cache, log, settings.wheels)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
         """The steps in order; the first error stops those that have not begun."""
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
-                made = self._make_all(pool)
+                bases, made = self._make_all(pool)
             except BaseException:
                 self.layers.stop()
+                self.downloads.close()  # what is under way gives up
                 pool.shutdown(cancel_futures=True)
                 raise
-            finally:
-                self.downloads.close()
         for layers in made.values():
             check_paths(layers)
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
-        image = assemble(self.recipe, self.python, plain, self.layers.blobs)
+        image = assemble(self.recipe, self.python, plain, self.layers.blobs, bases)
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
         self.log.say(
@@ -109,11 +151,11 @@ class _Build:
         )
         return image, self.layers.blobs
 
-    def _make_all(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
+    def _make_all(self, pool: ThreadPoolExecutor) -> tuple[dict[Platform, Base], dict[Platform, list[Made]]]:
         platforms, parts = self.recipe.platforms, self.parts
-        bases = {platform: pool.submit(parts.base, platform) for platform in platforms}
+        waiting = {platform: pool.submit(parts.base, platform) for platform in platforms}
         chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
-        files = self._fetch([wheel for wheels in chosen.values() for wheel in wheels])
+        files = fetch_wheels([wheel for wheels in chosen.values() for wheel in wheels], self.downloads)
         grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
         groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
@@ -124,16 +166,20 @@ class _Build:
         tail = [pool.submit(parts.scoring)]
         tail += [pool.submit(parts.model, model) for model in self.recipe.models]
         tail.append(pool.submit(parts.application, self.recipe))
+        bases = {platform: future.result() for platform, future in waiting.items()}
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
-            made[platform] = [future.result() for future in (bases[platform], *wheels, *tail)]
-        return made
+            below = [*bases[platform].layers, *parts.replaced(bases[platform], chosen[platform])]
+            made[platform] = [*below, *(future.result() for future in (*wheels, *tail))]
+        return bases, made
 
-    def _fetch(self, wheels: list[Wheel]) -> dict[str, Path]:
-        sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
-        digests = self.downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
-        return {name: self.downloads.blobs.path(digest) for name, digest in digests.items()}
+
+def fetch_wheels(wheels: Iterable[Wheel], downloads: Downloads) -> dict[str, Path]:
+    """Have *wheels* in the cache; return where each is, by its file name."""
+    sources = {w.file_name: Source(w.file_name, w.location, w.digest, w.size_bytes) for w in wheels}
+    digests = downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
+    return {name: downloads.blobs.path(digest) for name, digest in digests.items()}
 
 
 def group_wheels(wheels: Sequence[Wheel], files: Mapping[str, Path]) -> list[list[Wheel]]:

@@ -21,6 +21,7 @@ import httpx
 from sanderling.blobs import BlobWriter, FileBlobs
 from sanderling.errors import Denied, Invalid, NotFound, Unavailable
 from sanderling.image.events import Log, Progress, without_credentials
+from sanderling.image.packages.wheel_sources import NotOnThisMachine
 from sanderling.oci import Digest, DigestMismatch
 
 ATTEMPTS = 6
@@ -60,7 +61,10 @@ class Source:
 
 
 class Downloads:
-    """Fetches into *blobs*. *logins* maps a host (``name:port`` as in URLs) to user and password."""
+    """Fetches into *blobs*. *logins* maps a host (``name:port`` as in URLs) to user and password.
+
+    When it *is_offline*, what is not in *blobs* raises NotOnThisMachine.
+    """
 
     def __init__(
         self,
@@ -69,11 +73,13 @@ class Downloads:
         logins: Mapping[str, tuple[str, str]] | None = None,
         attempts: int = ATTEMPTS,
         first_pause_s: float = 0.5,
+        is_offline: bool = False,
     ) -> None:
         self.blobs = blobs
         self._log = log
         self._logins = dict(logins or {})
         self._attempts, self._first_pause_s = attempts, first_pause_s
+        self._is_offline = is_offline
         self._stop = threading.Event()
 
     @cached_property
@@ -182,6 +188,8 @@ class Downloads:
 
     @contextmanager
     def _open(self, name: str, url: str, start: int) -> Iterator[httpx.Response]:
+        if self._is_offline:
+            raise NotOnThisMachine(name, without_credentials(url))
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"

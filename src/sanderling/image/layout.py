@@ -4,11 +4,13 @@ Source: image-spec 1.1, "OCI Image Layout".
 """
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sanderling.blobs import FileBlobs
+from sanderling.blobs import BlobNotFound, FileBlobs
 from sanderling.errors import Unavailable
 from sanderling.image.assembly import Assembled
 from sanderling.oci import Descriptor, Digest, DigestMismatch
@@ -45,33 +47,58 @@ def write_layout(image: Assembled, blobs: FileBlobs, folder: Path, reference: st
     asyncio.run(publish(image, blobs, LayoutPlace(folder), reference))
 
 
-async def publish(image: Assembled, blobs: FileBlobs, place: "Place", name: str) -> dict[str, Digest]:
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What it took to bring an image into a place: the bytes that moved, and its *digest* there.
+
+    The digest is another than the image's where the place keeps layers unpacked, as a docker-archive does.
+    """
+
+    digest: Digest
+    sent_bytes: int
+
+
+async def publish(
+    image: Assembled, blobs: FileBlobs, place: "Place", name: str, told: Callable[[int], None] = lambda _: None
+) -> Published:
     """Write *image* into *place* as *name*, verified, its manifest last; close the place.
 
-    Returns the digest under which it is there, where that is another: a
-    docker-archive keeps layers unpacked. Raises DamagedLayer, and what the place raises.
+    *told* gets the bytes of blobs that came to be there, also of those that were.
+    Raises DamagedLayer, and what the place raises.
     """
     from sanderling.transfer import all_of
 
     wanted = {blob.digest: blob for manifest in image.manifests for blob in (*manifest.layers, manifest.config)}
     try:
-        await all_of([partial(_keep, place, blobs, blob) for blob in wanted.values()], _AT_ONCE)
+        largest_first = sorted(wanted.values(), key=lambda blob: -blob.size)
+        sent = await all_of([partial(_keep, place, blobs, blob, told) for blob in largest_first], _AT_ONCE)
         if image.index is not None:
             for manifest in image.manifests:
                 await place.push_manifest(manifest.descriptor(), manifest.raw)
         top = image.index or image.manifests[0]
         await place.push_manifest(image.descriptor, top.raw, name)
-        return await place.finish()
+        others = await place.finish()
+        return Published(others.get(name, image.descriptor.digest), sum(sent))
     finally:
         await place.aclose()
 
 
-async def _keep(place: "Place", blobs: FileBlobs, blob: Descriptor) -> None:
+async def _keep(place: "Place", blobs: FileBlobs, blob: Descriptor, told: Callable[[int], None]) -> int:
+    """Bring one blob; return the bytes that moved."""
     from sanderling.transfer import LengthMismatch, read_file
 
     if await place.has_blob(blob):
-        return
+        told(blob.size)
+        return 0
+    through = 0
+
+    def count(now: int) -> None:
+        nonlocal through
+        told(now - through)
+        through = now
+
     try:
-        await place.push_blob(blob, partial(read_file, blobs.path(blob.digest)), None, lambda _: None)
-    except (DigestMismatch, LengthMismatch) as e:
+        path = blobs.path(blob.digest)
+        return await place.push_blob(blob, partial(read_file, path), None, count)
+    except (DigestMismatch, LengthMismatch, BlobNotFound) as e:
         raise DamagedLayer(blob.digest) from e

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import astuple
 from pathlib import Path
 
-from sanderling.errors import Invalid, NotFound
-from sanderling.image.debian.archive import DebianArchive
-from sanderling.image.debian.rootfs import build_root
+from sanderling.errors import NotFound
+from sanderling.image.bases import Base, BaseMaker
+from sanderling.image.bases.installed import replaced, whiteouts
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
@@ -17,31 +17,36 @@ from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
 from sanderling.image.packages.wheels import SamePath, open_wheel
-from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
+from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe, SourceFile
+from sanderling.image.user_files import UserFiles
 from sanderling.oci import Platform
 
-DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64"}
 SCORING = "sanderling_scoring"
 
 
 class Parts:
-    """Makes the layers for images with *python* into *layers*; used by several threads."""
+    """Makes the layers for images that stand on *bases* into *layers*; used by several threads."""
 
-    def __init__(self, layers: LayerStore, archive: DebianArchive, python: Interpreter, log: Log) -> None:
-        self.layers, self.archive, self.python, self.log = layers, archive, python, log
+    def __init__(self, layers: LayerStore, bases: BaseMaker, log: Log) -> None:
+        self.layers, self.bases, self.log = layers, bases, log
+        self.python: Interpreter = bases.python
 
-    def base(self, platform: Platform) -> Made:
-        """Debian and Python for *platform*."""
-        lock = self.archive.lock(DEBIAN_ARCHITECTURES[platform.architecture])
-        title = f"Debian 12 and Python {self.python.version} for {platform.architecture}"
-        made_at = f"{lock.made_at:%Y-%m-%d %H:%M} UTC"
-        self.log.say("base", f"{title}: {len(lock.packages)} packages, as chosen at {made_at}")
+    def base(self, platform: Platform) -> Base:
+        """What the image for *platform* stands on."""
+        return self.bases.make(platform, self.layers)
 
-        @contextmanager
-        def opened() -> Iterator[list[Entry]]:
-            yield build_root(lock.packages, self.archive.fetch(lock))
-
-        return self.layers.ensure("base", lock.identity(), title, opened, compiled=True)
+    def replaced(self, base: Base, wheels: Sequence[Wheel]) -> list[Made]:
+        """A layer that takes those packages of *base* away that *wheels* bring anew; none when there are none."""
+        found, unknown = replaced(base.installed, [wheel.name for wheel in wheels])
+        for name in unknown:
+            self.log.warn("base", f"{name} is in the base already, and what belongs to it is not known: both are there")
+        if not found:
+            return []
+        self.log.say("base", f"{', '.join(found)}: the base's own is replaced")
+        paths = [path for paths in found.values() for path in paths]
+        return [
+            self.layers.ensure("replaced", sorted(paths), "packages of the base, removed", _given(whiteouts(paths)))
+        ]
 
     def wheels(self, wheels: Sequence[Wheel], files: Mapping[str, Path]) -> Made:
         """One layer for *wheels*; *files* is where each is, by file name."""
@@ -75,19 +80,21 @@ class Parts:
 
     def model(self, model: ModelFiles) -> Made:
         """One model's files."""
-        files = {f"{APP_ROOT}/{model.folder}/{path}": source for path, source in sorted(model.files.items())}
-        entries = [file_entry(path, source) for path, source in files.items()]
-        inputs = [[path, hash_file(source)] for path, source in files.items()]
-        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", _given(entries))
+        folder = f"{APP_ROOT}/{model.folder}"
+        files = [SourceFile(f"{folder}/{path}", source) for path, source in sorted(model.files.items())]
+        found = UserFiles(files, self.layers.check)
+        inputs = [[path, sha256] for path, sha256, _ in found.inputs]
+        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", found.opened)
 
     def application(self, recipe: Recipe) -> Made:
         """The scoring script and the files beside it."""
-        files = sorted((recipe.script, *recipe.files), key=lambda file: file.path)
-        entries = [file_entry(f"{APP_ROOT}/{f.path}", f.source, executable=f.executable) for f in files]
-        inputs = [[f.path, f.executable, hash_file(f.source)] for f in files]
-        beside = f" and {count_text(len(recipe.files), 'file')}" if recipe.files else ""
-        title = f"{recipe.script.path}{beside}"
-        return self.layers.ensure("application", inputs, title, _given(entries))
+        files = sorted(recipe.application_files(), key=lambda file: file.path)
+        found = UserFiles(
+            [SourceFile(f"{APP_ROOT}/{f.path}", f.source, f.executable) for f in files], self.layers.check
+        )
+        inputs = [[f.path, f.executable, sha256] for f, (_, sha256, _) in zip(files, found.inputs, strict=True)]
+        beside = f" and {count_text(len(files) - 1, 'file')}" if len(files) > 1 else ""
+        return self.layers.ensure("application", inputs, f"{recipe.script.path}{beside}", found.opened)
 
 
 def merge(wheels: Mapping[str, Sequence[Entry]]) -> list[Entry]:
@@ -99,15 +106,6 @@ def merge(wheels: Mapping[str, Sequence[Entry]]) -> list[Entry]:
             if present.fingerprint() != entry.fingerprint():
                 raise SamePath(entry.path, first, wheel)
     return [entry for _, entry in merged.values()]
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of the file *path*, in hex. Raises Invalid when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as e:
-        raise Invalid(f"{path.name} cannot be read: {e.strerror}") from e
 
 
 def _given(entries: list[Entry]) -> Callable[[], Opened]:

@@ -3,9 +3,12 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": ""}
+     "platforms": ["linux/amd64"], "tags": {}, "description": "",
+     "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null,
+     "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}]}
 
-FILE is a path on this machine. Where sources come from is the caller's matter.
+FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
+one stands on, as `docker pull` takes it; null is Debian.
 """
 
 import re
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import Invalid
+from sanderling.image.bases.reference import parse_base
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
@@ -59,13 +63,21 @@ class Recipe:
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    schema: SourceFile | None = None  # azureml's schema_file: it is put beside the script
+    base: str | None = None
+    requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
+    wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._/-]{0,250}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", self.image):
             raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
+        if self.base is not None:
+            parse_base(self.base)
+        if self.environment is not None and self.requirements is not None:
+            raise Invalid("an environment file and a requirements file are both given; give one of them")
         seen: set[str] = set()
-        for file in (self.script, *self.files):
+        for file in self.application_files():
             path = safe_path(file.path, "the image's files")
             if path in seen or path.split("/")[0] == MODELS_FOLDER:
                 raise Invalid(f"/{APP_ROOT}/{path} is there twice; give one of the two files another path")
@@ -83,6 +95,15 @@ class Recipe:
                 raise Invalid(f"images for {platform} cannot be built; possible are {', '.join(PLATFORMS)}")
         if not self.platforms or len(set(map(str, self.platforms))) != len(self.platforms):
             raise Invalid("an image needs at least one platform, each listed once")
+
+    def application_files(self) -> tuple[SourceFile, ...]:
+        """Script, further files and schema; the schema may be one of the files."""
+        extra = () if self.schema is None or self.schema in self.files else (self.schema,)
+        return (self.script, *self.files, *extra)
+
+    def named_by_path(self) -> dict[str, Path]:
+        """The files that an environment or requirements file may name by path."""
+        return {file.path: file.source for file in (*self.files, *self.wheels)}
 
     def variables(self) -> dict[str, str]:
         """The environment of the image's process (contract between image and scoring server)."""
@@ -115,6 +136,10 @@ class Recipe:
             "platforms": [str(platform) for platform in self.platforms],
             "tags": dict(self.tags),
             "description": self.description,
+            "schema": file(self.schema) if self.schema else None,
+            "base": self.base,
+            "requirements": file(self.requirements) if self.requirements else None,
+            "wheels": [file(item) for item in self.wheels],
         }
 
     @classmethod
@@ -137,6 +162,10 @@ class Recipe:
                 platforms=tuple(Platform.parse(text) for text in data.get("platforms") or ("linux/amd64",)),
                 tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
                 description=str(data.get("description") or ""),
+                schema=file(data["schema"]) if data.get("schema") else None,
+                base=str(data["base"]) if data.get("base") else None,
+                requirements=file(data["requirements"]) if data.get("requirements") else None,
+                wheels=tuple(file(item) for item in data.get("wheels") or ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

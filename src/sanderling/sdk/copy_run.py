@@ -55,7 +55,7 @@ def run_copy(
                     progress=lambda now: progress(now.done_bytes, now.total_bytes),
                 )
             except SanderlingError as error:
-                _add_hints(error)
+                add_hints(error)
                 raise
         return ImageCopy(
             source,
@@ -130,8 +130,8 @@ def _promised(target: Address) -> str | None:
     return target.reference if target.kind == "registry" and target.reference.startswith("sha") else None
 
 
-def _add_hints(error: SanderlingError) -> None:
-    """Say what to try, where the error has nothing to say of it."""
+def add_hints(error: SanderlingError, creds_option: str = "--src-creds-file or --dst-creds-file") -> None:
+    """Say what to try with a registry, where the error has nothing to say of it."""
     if hints_of(error):
         return
     match error:
@@ -145,7 +145,7 @@ def _add_hints(error: SanderlingError) -> None:
             hinted(
                 error,
                 f"docker login {error.registry}",
-                "--src-creds-file or --dst-creds-file FILE, which holds user:password",
+                f"{creds_option} FILE, which holds user:password",
             )
         case Denied():
             hinted(error, "ask who owns the repository for the right")

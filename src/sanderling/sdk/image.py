@@ -1,6 +1,5 @@
 """Images: a scoring script, its environment and its models, built into an OCI image by the server."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +9,16 @@ from typing import Any
 
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.sdk.hints import hinted
-from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, local_files, split_id
+from sanderling.sdk.image_inputs import files_named_in
+from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, split_id
+from sanderling.sdk.walk import files_beside, schema_place
 from sanderling.sdk.wire import Progress, endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 POLL_S = 20
 UNNAMED_ENVIRONMENT = "the environment file"
+UNNAMED_REQUIREMENTS = "the requirements file"
 
 
 class BuildFailed(SanderlingError):
@@ -103,6 +105,9 @@ class Image:
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
         progress: Progress | None = None,
+        schema: Path | str | None = None,
+        base: str | None = None,
+        requirements: Path | str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -110,7 +115,8 @@ class Image:
             workspace: Where the image belongs.
             name: The image's name.
             script: The scoring script with `init()` and `run(raw_data)`.
-            environment: The conda environment file (myenv.yml); None means the base's Python alone.
+            environment: The conda environment file (myenv.yml); None means the base's Python alone. Wheels and
+                requirements files that it names by path are sent with it.
             models: The models to put inside: objects, `name:version`, or `name` for the latest.
             dependencies: More files and folders beside the script, relative paths kept.
             platforms: As `linux/arm64`; None means the server's own.
@@ -118,6 +124,9 @@ class Image:
             properties: Key and value pairs that never change.
             description: A sentence for people.
             progress: Called with a file's name, bytes sent and bytes in all.
+            schema: azureml's schema file, in or below the script's folder; it keeps its place beside the script.
+            base: The image to build upon, as `docker pull` takes it; None means Debian.
+            requirements: A pip requirements file, in place of the environment.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -131,10 +140,13 @@ class Image:
         script_file = _scoring_script(Path(script))
         files = [file for item in dependencies for file in _dependency(Path(item), Path(script).absolute().parent)]
         conda = local_file(Path(environment).absolute(), Path(environment).name) if environment is not None else None
+        described = _schema(Path(schema), Path(script).absolute().parent) if schema is not None else None
+        pip = local_file(Path(requirements).absolute(), Path(requirements).name) if requirements is not None else None
+        wheels = [file for listing in (conda, pip) if listing for file in files_named_in(listing.source)]
         ids = [_model_id(workspace, model) for model in models]
-        for file in (script_file, *files, *([conda] if conda else [])):
+        for file in (script_file, *files, *(one for one in (conda, pip, described) if one), *wheels):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "script": {"path": script_file.path, "digest": script_file.digest},
             "files": [{"path": f.path, "digest": f.digest, "mode": _mode(f)} for f in files],
@@ -144,15 +156,21 @@ class Image:
             "properties": dict(properties or {}),
             "description": description or "",
             "platforms": list(platforms) if platforms else None,
+            "schema": {"path": described.path, "digest": described.digest} if described else None,
+            "base": base,
         }
-        path = endpoint("api", "v1", "workspaces", workspace.name, "images")
+        if pip or wheels:  # a server that knows neither is not asked for them
+            body["requirements"] = {"digest": pip.digest} if pip else None
+            body["wheels"] = [{"path": f.path, "digest": f.digest} for f in wheels]
+        images = endpoint("api", "v1", "workspaces", workspace.name, "images")
         try:
-            answer = workspace.client.call("POST", path, body=body)
+            answer = workspace.client.call("POST", images, body=body)
         except Invalid as error:
-            if environment is None or not error.message.startswith(UNNAMED_ENVIRONMENT):
-                raise
             # The server has the file's bytes, not its name.
-            raise Invalid(f"{environment}{error.message.removeprefix(UNNAMED_ENVIRONMENT)}") from error
+            for unnamed, path in ((UNNAMED_ENVIRONMENT, environment), (UNNAMED_REQUIREMENTS, requirements)):
+                if path is not None and error.message.startswith(unnamed):
+                    raise Invalid(f"{path}{error.message.removeprefix(unnamed)}") from error
+            raise
         return cls.from_json(workspace, answer)
 
     @classmethod
@@ -327,12 +345,14 @@ def _scoring_script(path: Path) -> LocalFile:
     return local_file(path.absolute(), path.name)
 
 
+def _schema(path: Path, beside: Path) -> LocalFile:
+    return local_file(path.absolute(), schema_place(path, beside))
+
+
 def _dependency(path: Path, beside: Path) -> Iterator[LocalFile]:
     """The files of one dependency, with their paths relative to the script's folder when they are in it."""
-    whole = Path(os.path.normpath(path.absolute()))
-    prefix = whole.parent.relative_to(beside) if whole.is_relative_to(beside) and whole != beside else Path()
-    for file in local_files(whole):
-        yield LocalFile(file.source, (prefix / file.path).as_posix(), file.size, file.digest)
+    for source, place in files_beside(path, beside):
+        yield local_file(source, place)
 
 
 def _model_id(workspace: Workspace, model: Model | str) -> str:

@@ -1,7 +1,6 @@
 """Models: files with a name, a version and tags."""
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from sanderling.errors import Conflict, Invalid, NotFound
 from sanderling.sdk.hints import hinted
+from sanderling.sdk.walk import walk_files
 from sanderling.sdk.wire import Progress, endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
 
@@ -268,29 +268,14 @@ def local_files(path: Path) -> Iterator[LocalFile]:
     """Walk a file or folder in name order, with sizes and digests.
 
     A folder keeps its own name as the first part of each path. Links are followed
-    to files, not to folders.
+    as long as they stay in the folder (see `sanderling.sdk.walk`).
 
     Raises:
         NotFound: It is not there.
-        Invalid: It, or a file in it, cannot be read, or the folder holds no file.
+        Invalid: It, or something in it, is no file or cannot be read, or the folder holds no file.
     """
-    path = Path(os.path.normpath(path.absolute()))
-    if path.is_file():
-        yield local_file(path, path.name)
-        return
-    if not path.is_dir():
-        if path.exists() or path.is_symlink():
-            raise Invalid(f"{path} is neither a file nor a folder")
-        raise hinted(NotFound(f"{path} is not there"), "name the file or folder that training wrote")
-    count = 0
-    for folder, folders, names in os.walk(path, onerror=_refuse):
-        folders.sort()
-        for name in sorted(names):
-            source = Path(folder, name)
-            count += 1
-            yield local_file(source, source.relative_to(path.parent).as_posix())
-    if not count:
-        raise Invalid(f"{path} holds no file")
+    for source, place in walk_files(path):
+        yield local_file(source, place)
 
 
 def local_file(source: Path, path: str) -> LocalFile:
@@ -311,7 +296,3 @@ def local_file(source: Path, path: str) -> LocalFile:
             Invalid(f"{source} cannot be read: {error.strerror}"), f"look at its rights: ls -l {source}"
         ) from error
     return LocalFile(source, path, size, f"sha256:{digest}")
-
-
-def _refuse(error: OSError) -> None:
-    raise Invalid(f"{error.filename} cannot be read: {error.strerror}") from error

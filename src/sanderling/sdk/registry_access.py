@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sanderling.errors import Invalid, SanderlingError, Unavailable
+from sanderling.oci import Reference
 from sanderling.sdk.image_copy import Side
 from sanderling.sdk.registry_auth import RegistryAccount, find_account
 from sanderling.sdk.settings import connection_to
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 # Where Docker and Podman look for the CA of one registry.
 CERTIFICATE_FOLDERS = ("/etc/docker/certs.d", "/etc/containers/certs.d", "~/.config/containers/certs.d")
+
+
+def address_of(reference: Reference) -> Address:
+    """*reference* as the address of its registry."""
+    return Address(
+        "registry", str(reference), "", None, reference.registry, reference.repository, reference.tag or "latest"
+    )
 
 
 class RegistryAccess:

@@ -5,6 +5,7 @@
         credentials.json            0600: per server URL, its CA file and the token, or the file that holds it
         servers.json                0600: the servers that this user runs on this machine
         ca/HOST_PORT.pem            CAs of servers elsewhere
+    ~/.cache/sanderling/            what can be made again; SANDERLING_CACHE_DIR moves it
 
 - `SANDERLING_TOKEN` and `SANDERLING_CA` win over what is stored.
 - A secret is never in config.json, so config.json may be committed.
@@ -64,6 +65,16 @@ def config_dir() -> Path:
     import platformdirs
 
     return platformdirs.user_config_path("sanderling")
+
+
+def cache_dir() -> Path:
+    """The user's folder for what can be made again, as packages and layers of images; it may not exist yet."""
+    override = os.environ.get("SANDERLING_CACHE_DIR")
+    if override:
+        return Path(override)
+    import platformdirs
+
+    return platformdirs.user_cache_path("sanderling")
 
 
 def find_config(start: Path | None = None) -> Path:

@@ -92,6 +92,24 @@ class TestQueue:
         assert (data["tags"], data["properties"], data["description"]) == ({"a": "b"}, {"c": "d"}, "Reads digits")
         assert (data["digest"], data["seconds"], data["error"]) == (None, None, None)
 
+    def test_requirements_and_the_files_they_name_are_checked_and_kept_for_the_worker(
+        self, make_builds: MakeBuilds, tmp_path: Path, score: Path, make_wheel: Callable[..., Path]
+    ) -> None:
+        builds = make_builds()
+        wheel = make_wheel("mine", "1.0", {})
+        requirements = tmp_path / "requirements.txt"
+        requirements.write_text(f"./dist/{wheel.name}\n")
+        script = SourceFile("score.py", score)
+        with pytest.raises(Invalid, match=r"the requirements file, line 1: .* was not given"):
+            builds.create("demo", "digits", script=script, requirements=requirements)
+        with pytest.raises(Invalid, match="give one of them"):
+            builds.create("demo", "digits", script=script, requirements=requirements, environment=requirements)
+        wheels = [SourceFile(f"dist/{wheel.name}", wheel)]
+        made = builds.create("demo", "digits", script=script, requirements=requirements, wheels=wheels)
+        assert made.version == 1
+        assert made.recipe["requirements"]["source"] == str(requirements)
+        assert [item["path"] for item in made.recipe["wheels"]] == [f"dist/{wheel.name}"]
+
     def test_bad_input_is_refused_at_once_and_leaves_no_record(
         self, make_builds: MakeBuilds, score: Path, tmp_path: Path
     ) -> None:

@@ -63,6 +63,11 @@ class LayerStore:
         """Let the layers that are being made give up soon, with Stopped."""
         self._is_stopped.set()
 
+    def check(self) -> None:
+        """Raise Stopped when `stop` was called."""
+        if self._is_stopped.is_set():
+            raise Stopped
+
     def key(self, kind: str, inputs: object, *, compiled: bool) -> str:
         """The name of the recipe."""
         version = self.compiler.version if compiled and self.compiler else None
@@ -105,8 +110,7 @@ class LayerStore:
 
     def _until_stopped(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in entries:
-            if self._is_stopped.is_set():
-                raise Stopped
+            self.check()
             yield entry
 
 

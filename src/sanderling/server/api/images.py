@@ -36,7 +36,11 @@ class EnvironmentContent(Shape):
 
 
 class NewImage(Shape):
-    """environment: the conda file. models: "name:version". platforms: null builds for the server's own."""
+    """environment: the conda file; or requirements: pip's. wheels: the files that these name by path.
+
+    models: "name:version". platforms: null builds for the server's own.
+    base: the image to build upon, as docker pull takes it; null is Debian.
+    """
 
     name: str
     script: Content
@@ -47,6 +51,10 @@ class NewImage(Shape):
     properties: dict[str, str] = Field(default_factory=dict)
     description: str = ""
     platforms: list[str] | None = None
+    schema_file: Content | None = Field(default=None, alias="schema")  # pydantic has a `schema` of its own
+    base: str | None = Field(default=None, max_length=1024)
+    requirements: EnvironmentContent | None = None
+    wheels: list[Content] = Field(default_factory=list)
 
 
 class ImageShape(Shape):
@@ -109,6 +117,12 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             tags=body.tags,
             properties=body.properties,
             description=body.description,
+            schema=_file(parts, ws, body.schema_file),
+            base=body.base,
+            requirements=(
+                _source(parts, ws, "the requirements", body.requirements.digest) if body.requirements else None
+            ),
+            wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
         )
     return shape(parts, build)
 
@@ -178,6 +192,10 @@ def shape(parts: Parts, build: ImageBuild) -> ImageShape:
     """Return the JSON shape of an image; its location is the address that clients use now."""
     location = f"{parts.settings.login_server}/{build.workspace}/{build.id}"
     return ImageShape.model_validate(build.to_json() | {"location": location})
+
+
+def _file(parts: Parts, ws: str, content: Content | None) -> SourceFile | None:
+    return SourceFile(content.path, _source(parts, ws, content.path, content.digest)) if content else None
 
 
 def _source(parts: Parts, ws: str, what: str, digest_text: str) -> Path:
