@@ -1,9 +1,18 @@
+import gzip
 import io
 import tarfile
+from pathlib import Path
 
+from sanderling.image import Event, Log
+from sanderling.image.bases import Base
 from sanderling.image.bases.installed import find_installed, replaced, whiteouts
 from sanderling.image.bases.pythons import is_wanted
 from sanderling.image.bases.root import Root
+from sanderling.image.interpreter import DEBIAN_12
+from sanderling.image.layers.store import LayerStore
+from sanderling.image.packages.resolve import Wheel
+from sanderling.image.parts import Parts
+from sanderling.oci import Platform
 from tests.image.bases.images import Files, tar_of
 
 SITE = "usr/local/lib/python3.12/site-packages"
@@ -59,3 +68,28 @@ def test_a_record_cannot_name_what_is_outside_or_the_folder_itself() -> None:
     assert find_installed(root_of({**files, "etc/passwd": b""}), SITE) == {"evil": []}
     files[f"{SITE}/evil-1.dist-info/RECORD"] = b"../../../../../../../etc/passwd,,\n.,,\n../site-packages,,\n/,,\n"
     assert find_installed(root_of({**files, "etc/passwd": b""}), SITE) == {"evil": []}
+
+
+class _Bases:
+    python = DEBIAN_12
+
+    def make(self, platform: Platform, layers: LayerStore) -> Base:
+        raise AssertionError("not asked for")
+
+
+def test_the_layer_that_takes_away_is_made_of_the_wheels_that_come(
+    tmp_path: Path, log: Log, events: list[Event]
+) -> None:
+    files: Files = {**installed("old", "1", "old/x.py"), f"{SITE}/odd-1.dist-info/METADATA": b""}
+    base = Base((), installed=find_installed(root_of(files), SITE))
+    layers = LayerStore(tmp_path, log, None)
+    parts = Parts(layers, _Bases(), log)
+    wheels = [Wheel(name, "2", f"https://x/{name}-2-py3-none-any.whl", None, None) for name in ("Old", "odd", "new")]
+    (made,) = parts.replaced(base, wheels)
+    root = root_of(files)
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layers.blobs.read(made.layer.digest)))) as tar:
+        root.add_layer(tar)
+    assert root.list(SITE) == ["odd-1.dist-info"]
+    assert "odd is in the base already" in next(event.text for event in events if event.level == "warning")
+    assert parts.replaced(base, wheels)[0].was_cached
+    assert parts.replaced(base, wheels[2:]) == []
