@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pysequoia",
         "isal",
         "uv",
+        "rattler",  # the wheel py-rattler: the solver of conda packages; imported when one is wanted
     },
     "sanderling.registry": {
         ERRORS,

@@ -53,6 +53,14 @@ def labels(recipe: Recipe) -> dict[str, str]:
     return found | {f"io.sanderling.tag.{key}": value for key, value in recipe.tags.items()}
 
 
+def _variables(recipe: Recipe, python: Interpreter) -> dict[str, str]:
+    """The recipe's, with the commands of a Python of its own found first."""
+    found = recipe.variables()
+    if f"/{python.scripts}" not in found["PATH"].split(":"):
+        found["PATH"] = f"/{python.scripts}:{found['PATH']}"
+    return found
+
+
 def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers: Sequence[Layer]) -> bytes:
     """The image config for *platform*."""
     document: dict[str, Any] = {
@@ -61,7 +69,7 @@ def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers
         "created": EPOCH,
         "config": {
             "Entrypoint": [python.executable, "-m", "sanderling_scoring"],
-            "Env": [f"{name}={value}" for name, value in sorted(recipe.variables().items())],
+            "Env": [f"{name}={value}" for name, value in sorted(_variables(recipe, python).items())],
             "ExposedPorts": {PORT: {}},
             "Labels": labels(recipe),
             "StopSignal": "SIGTERM",

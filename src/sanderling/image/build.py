@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, NotFound
@@ -28,6 +29,9 @@ from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
 from sanderling.image.script import check_script
 from sanderling.oci import Platform
+
+if TYPE_CHECKING:
+    from sanderling.image.conda.conda_prefix import CondaPrefix
 
 WORKERS = 2
 OWN_LAYER_BYTES = 1_000_000
@@ -75,16 +79,23 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
 class _Build:
     def __init__(self, recipe: Recipe, environment: Environment, settings: BuildSettings, log: Log) -> None:
         self.recipe, self.environment, self.log = recipe, environment, log
-        self.python = DEBIAN_12
+        self.conda = _solve_conda(environment, recipe, settings, log)
+        self.python = self.conda.python if self.conda else DEBIAN_12
         compiler = find_compiler(self.python.version)
         if compiler is None:
             log.warn(
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
         self.layers = LayerStore(settings.cache, log, compiler)
-        self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, logins(environment))
+        known = logins(environment) | (self.conda.logins if self.conda else {})
+        self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, known)
         mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
-        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), self.python, log)
+        archive = DebianArchive(settings.cache, self.downloads, mirrors, log)
+        self.parts = self.below = Parts(self.layers, archive, self.python, log)
+        if self.conda:
+            # The base keeps its own Python and its bytecode: it is the same layer that other images have.
+            base_layers = LayerStore(settings.cache, log, find_compiler(DEBIAN_12.version))
+            self.below = Parts(base_layers, archive, DEBIAN_12, log)
         self.resolver = Resolver(settings.cache, log)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
@@ -94,6 +105,7 @@ class _Build:
                 made = self._make_all(pool)
             except BaseException:
                 self.layers.stop()
+                self.below.layers.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
             finally:
@@ -111,10 +123,11 @@ class _Build:
 
     def _make_all(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
         platforms, parts = self.recipe.platforms, self.parts
-        bases = {platform: pool.submit(parts.base, platform) for platform in platforms}
-        chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
+        bases = {platform: pool.submit(self.below.base, platform) for platform in platforms}
+        conda = self._make_conda(pool)
+        chosen = {platform: self._choose(platform, conda[platform]) for platform in platforms}
         files = self._fetch([wheel for wheels in chosen.values() for wheel in wheels])
-        grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
+        grouped = {p: group_wheels(wheels, files, MAX_WHEEL_LAYERS - len(conda[p])) for p, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
         groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
         started = {
@@ -128,7 +141,24 @@ class _Build:
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
             made[platform] = [future.result() for future in (bases[platform], *wheels, *tail)]
+            made[platform][1:1] = conda[platform]
         return made
+
+    def _make_conda(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
+        """The layers of conda's packages: they must be there before wheels are chosen, which have to fit."""
+        if self.conda is None:
+            return {platform: [] for platform in self.recipe.platforms}
+        wheels_follow = bool(self.environment.requirements)
+        started = self.conda.start(self.downloads, self.layers, pool, beside_wheels=wheels_follow)
+        return {
+            platform: self.conda.settle([future.result() for future in futures])
+            for platform, futures in started.items()
+        }
+
+    def _choose(self, platform: Platform, conda: Sequence[Made]) -> list[Wheel]:
+        if self.conda is None:
+            return self.resolver.resolve(self.environment, platform, self.python)
+        return self.conda.wheels(self.resolver, self.environment, platform, conda)
 
     def _fetch(self, wheels: list[Wheel]) -> dict[str, Path]:
         sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
@@ -136,14 +166,27 @@ class _Build:
         return {name: self.downloads.blobs.path(digest) for name, digest in digests.items()}
 
 
-def group_wheels(wheels: Sequence[Wheel], files: Mapping[str, Path]) -> list[list[Wheel]]:
-    """Which wheels share a layer: a large one has its own (at most 39 of them), the others are the last group."""
+def group_wheels(
+    wheels: Sequence[Wheel], files: Mapping[str, Path], at_most: int = MAX_WHEEL_LAYERS
+) -> list[list[Wheel]]:
+    """Which wheels share a layer: a large one has its own (*at_most* groups in all), the others are the last group."""
     sizes = {wheel.file_name: files[wheel.file_name].stat().st_size for wheel in wheels}
     large = [wheel for wheel in wheels if sizes[wheel.file_name] >= OWN_LAYER_BYTES]
-    large = sorted(large, key=lambda wheel: (-sizes[wheel.file_name], wheel.name))[: MAX_WHEEL_LAYERS - 1]
+    large = sorted(large, key=lambda wheel: (-sizes[wheel.file_name], wheel.name))[: at_most - 1]
     rest = [wheel for wheel in wheels if wheel not in large]
     alone = [[wheel] for wheel in sorted(large, key=lambda wheel: wheel.name)]
     return [*alone, rest] if rest else alone
+
+
+def _solve_conda(
+    environment: Environment, recipe: Recipe, settings: BuildSettings, log: Log
+) -> "CondaPrefix | None":
+    if environment.conda is None:
+        return None
+    # The solver's library is 80 MB that other builds do not need.
+    from sanderling.image.conda.conda_prefix import CondaPrefix
+
+    return CondaPrefix.solved(environment.conda, recipe.platforms, DEBIAN_12.glibc, settings.cache, log)
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -21,6 +21,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from sanderling.errors import Invalid
+from sanderling.image.environment.conda_part import CondaPart
 from sanderling.image.environment.conda_names import FROM_CONDA, REPLACED
 from sanderling.image.events import without_credentials
 from sanderling.image.interpreter import DEBIAN_12
@@ -56,6 +57,8 @@ class Environment:
     options: tuple[str, ...] = ()
     name: str | None = None
     notes: tuple[str, ...] = ()
+    python: str | None = None  # the wanted minor version, "3.13"; None: any
+    conda: CondaPart | None = None  # only when packages are wanted that conda alone has
 
 
 @dataclass
