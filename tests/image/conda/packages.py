@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import sys
 import sysconfig
 import tarfile
@@ -23,7 +24,8 @@ class File:
     content: bytes = b""
     target: str = ""
     executable: bool = False
-    prefix: str = ""  # "text" or "binary": has PLACEHOLDER in it
+    prefix: str = ""  # "text" or "binary": has the placeholder in it
+    placeholder: str = PLACEHOLDER
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _path(place: str, file: File) -> dict[str, Any]:
     entry: dict[str, Any] = {"_path": place, "path_type": "softlink" if file.target else "hardlink"}
     entry |= {"sha256": hashlib.sha256(file.content).hexdigest(), "size_in_bytes": len(file.content)}
     if file.prefix:
-        entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": file.prefix}
+        entry |= {"prefix_placeholder": file.placeholder, "file_mode": file.prefix}
     return entry
 
 
@@ -110,11 +112,11 @@ def add(archive: tarfile.TarFile, place: str, file: File, mtime: int) -> None:
 
 def zstd(data: bytes) -> bytes:
     """*data* as a zstd frame of blocks that are not compressed (RFC 8878): no library is needed."""
-    frame = b"\x28\xb5\x2f\xfd" + b"\x00" + b"\x58"  # window of 2 MiB, size not said
+    frame = [b"\x28\xb5\x2f\xfd\x00\x58"]  # a window of 2 MiB, the size is not said
     pieces = [data[start : start + (128 << 10)] for start in range(0, len(data), 128 << 10)] or [b""]
     for number, piece in enumerate(pieces):
-        frame += (len(piece) << 3 | (number == len(pieces) - 1)).to_bytes(3, "little") + piece
-    return frame
+        frame += [(len(piece) << 3 | (number == len(pieces) - 1)).to_bytes(3, "little"), piece]
+    return b"".join(frame)
 
 
 def index(channel: Path) -> str:
@@ -122,7 +124,7 @@ def index(channel: Path) -> str:
     from rattler.index import index_fs
 
     (channel / "noarch").mkdir(parents=True, exist_ok=True)
-    asyncio.run(index_fs(channel))
+    asyncio.run(index_fs(channel, write_zst=False, write_shards=False))
     return channel.as_uri()
 
 
@@ -139,21 +141,35 @@ def fake_python(version: str = "3.11.7", subdir: str = "linux-64") -> CondaPacka
 
 
 def real_python(subdir: str = "linux-64") -> CondaPackage:
-    """The Python that runs here, as a conda package; its prefix is the placeholder where it is written down."""
+    """The Python that runs here, as a conda package: its own prefix is the placeholder, in texts and in the program.
+
+    The program finds its library by a path in it. That path, with "lib", is what becomes the prefix, so
+    the library is linked to from there: after it, linkers let other texts share the end of the prefix.
+    """
     stdlib = Path(sysconfig.get_path("stdlib"))
     here = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    prefix = sys.base_prefix
+
+    def file(path: Path) -> File:
+        content, executable = path.read_bytes(), os.access(path, os.X_OK)
+        is_text = b"\0" not in content and prefix.encode() in content
+        return File(content, "", executable, "text" if is_text else "", prefix)
+
+    program = Path(prefix, "bin", here).read_bytes()
+    where = f"#!{prefix}/bin/python3\nimport sys; print(sys.prefix)\n"
     files: dict[str, File | bytes] = {
-        f"bin/{here}": File(Path(sys.base_prefix, "bin", here).read_bytes(), executable=True),
+        f"bin/{here}": File(program, "", True, "binary" if f"{prefix}/lib".encode() in program else "", f"{prefix}/lib"),
         "bin/python3": File(target=here),
         "bin/python": File(target="python3"),
-        "bin/where-python": File(f"#!{PLACEHOLDER}/bin/python3\nimport sys; print(sys.prefix)\n".encode(), "", True, "text"),
+        "bin/where-python": File(where.encode(), "", True, "text", prefix),
     }
     dropped = {"test", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "tkinter", "tests", "__pycache__"}
     for path in sorted(stdlib.rglob("*")):
         place = path.relative_to(stdlib)
-        if path.is_file() and not dropped & set(place.parts) and not place.parts[0].startswith("config-"):
-            files[f"lib/{here}/{place.as_posix()}"] = path.read_bytes()
-    for path in sorted(Path(sys.base_prefix, "lib").glob("libpython*.so*")):
-        files[f"lib/{path.name}"] = File(path.read_bytes(), executable=True)
+        if path.is_file() and "_test" not in path.name and not dropped & set(place.parts) and not place.parts[0].startswith("config-"):
+            files[f"lib/{here}/{place.as_posix()}"] = file(path)
+    for path in sorted(Path(prefix, "lib").glob("libpython*.so*")):
+        files[f"lib/{path.name}"] = File(target=os.readlink(path)) if path.is_symlink() else file(path)
+        files[path.name] = File(target=f"lib/{path.name}")
     version = ".".join(str(part) for part in sys.version_info[:3])
-    return CondaPackage("python", version, "0_cpython", subdir, files, ending=".tar.bz2")
+    return CondaPackage("python", version, "0_cpython", subdir, files)
