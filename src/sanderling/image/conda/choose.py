@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rattler import Client, Gateway, GenericVirtualPackage, MatchSpec, RepoDataRecord
     from rattler.channel import Channel as RattlerChannel
 
+MAX_VERSIONS = 8
+RETRIES = 3
 SOLVE_TIMEOUT_S = 120
 TIMEOUT_S = 600
 # What a device's kernel may be; packages that ask for a newer one are not chosen.
@@ -54,6 +56,7 @@ async def choose(wish: Wish, cache: Path) -> tuple[CondaPackage, ...]:
     except TimeoutError as e:
         raise Unavailable(f"no choice of conda packages after {TIMEOUT_S} s; pin more of them") from e
     except SolverError as e:
+        await asked.check_versions(specs)
         raise explain_conflict(str(e), wish) from e
     except (GatewayError, FetchRepoDataError, OSError) as e:
         raise explain_repodata(e, wish) from e
@@ -71,7 +74,7 @@ class _Asked:
         self._wish = wish
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.gateway = Gateway(cache_dir=cache, client=_client(wish.channels))
-        self.sources = [RattlerChannel(with_token(f"{channel.url}/", [channel])) for channel in wish.channels]
+        self.sources = [RattlerChannel(channel.url) for channel in wish.channels]
 
     async def check_names(self, specs: Sequence["MatchSpec"]) -> None:
         """Raise CondaUnsolvable for the first wanted package that no channel has, with names that are like it."""
@@ -87,6 +90,21 @@ class _Asked:
                 name, self._wish, difflib.get_close_matches(name, known, 3, 0.75), elsewhere
             )
 
+    async def check_versions(self, specs: Sequence["MatchSpec"]) -> None:
+        """Raise CondaUnsolvable for the first specification that no package fits, with the versions that there are."""
+        for spec, text in zip(specs, self._wish.specs, strict=True):
+            found = await self.gateway.query(
+                self.sources,
+                [self._wish.subdir, "noarch"],  # type: ignore[list-item]
+                [spec.name.normalized],
+                recursive=False,
+                channel_relations="disabled",
+            )
+            records = [record for of_source in found for record in of_source]
+            if not any(spec.matches(record) for record in records):
+                newest = sorted({record.version for record in records}, reverse=True)[:MAX_VERSIONS]
+                raise CondaUnsolvable.no_version(spec.name.normalized, text, self._wish, [str(v) for v in newest])
+
     async def _names(self, subdir: str) -> set[str]:
         names = await self.gateway.names(self.sources, [subdir, "noarch"], channel_relations="disabled")  # type: ignore[list-item]
         return {name.normalized for name in names}
@@ -98,6 +116,7 @@ def _client(channels: Sequence[Channel]) -> "Client":
         AddHeadersMiddleware,
         AuthenticationMiddleware,
         Client,
+        MirrorMiddleware,
         RetryMiddleware,
     )
 
@@ -107,7 +126,16 @@ def _client(channels: Sequence[Channel]) -> "Client":
         login = by_host.get(host)
         return {"Authorization": "Basic " + b64encode(":".join(login).encode()).decode()} if login else None
 
-    return Client([AddHeadersMiddleware(headers), RetryMiddleware(3), AuthenticationMiddleware()])
+    # As a mirror, the URL with the token is asked, and the one without it is what is kept beside an index.
+    tokens = {f"{channel.url}/": [with_token(f"{channel.url}/", [channel])] for channel in channels if channel.token}
+    return Client(
+        [
+            MirrorMiddleware(tokens),
+            AddHeadersMiddleware(headers),
+            RetryMiddleware(RETRIES),
+            AuthenticationMiddleware(),
+        ]
+    )
 
 
 def _virtual(wish: Wish) -> list["GenericVirtualPackage"]:
@@ -138,7 +166,7 @@ def _package(record: "RepoDataRecord", wish: Wish) -> CondaPackage:
         raise Invalid(
             f"the conda package {file_name}: its channel's index has no sha256 for it; index the channel anew"
         )
-    channel = next((c for c in wish.channels if record.url.startswith(with_token(f"{c.url}/", [c]))), None)
+    channel = next((channel for channel in wish.channels if channel.owns(record.url)), None)
     if channel is None:
         raise Invalid(f"the conda package {file_name} is said to be outside of its channel")
     subdir = record.subdir

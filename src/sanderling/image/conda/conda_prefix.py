@@ -59,17 +59,21 @@ class CondaPrefix:
         first = next(iter(self.locks))
         return list(read_wish(self.part, first, self.python.glibc).channels)
 
-    def start(
-        self, downloads: Downloads, layers: LayerStore, pool: Executor, *, beside_wheels: bool
-    ) -> dict[Platform, list[Future[Made]]]:
-        """Fetch all packages and begin to make their layers; what platforms share is made once."""
+    def fetch(self, downloads: Downloads) -> dict[str, Path]:
+        """Have all packages in the cache; return where each is, by sha256. Raises what `Downloads` raises."""
         packages = {f"{p.subdir}/{p.file_name}": p for lock in self.locks.values() for p in lock.packages}
         sources = [
             Source(name, with_token(package.url, self._channels), package.digest, package.size_bytes)
             for name, package in packages.items()
         ]
         digests = downloads.ensure_all(sources, "conda", count_text(len(sources), "conda package"))
-        files = {packages[name].sha256: downloads.blobs.path(digest) for name, digest in digests.items()}
+        return {packages[name].sha256: downloads.blobs.path(digest) for name, digest in digests.items()}
+
+    def start(
+        self, downloads: Downloads, layers: LayerStore, pool: Executor, *, beside_wheels: bool
+    ) -> dict[Platform, list[Future[Made]]]:
+        """Fetch all packages and begin to make their layers; what platforms share is made once."""
+        files = self.fetch(downloads)
         at_most = MAX_LAYERS_BESIDE_WHEELS if beside_wheels else MAX_LAYERS
         maker = CondaLayers(layers, self.python, self.log)
         started: dict[tuple[str, ...], Future[Made]] = {}

@@ -28,6 +28,15 @@ class CondaUnsolvable(Invalid):
             out = f"did you mean {' or '.join(sorted(similar))}? Else {out}"
         return cls(f"conda package '{name}': {where}; {out}", package=name)
 
+    @classmethod
+    def no_version(cls, name: str, spec: str, wish: Wish, newest: Sequence[str]) -> "CondaUnsolvable":
+        """The channels have *name*, in the versions *newest* among others, and none of them fits *spec*."""
+        where = f"in the channels asked ({_channels(wish)}) for {wish.subdir}"
+        return cls(
+            f"no version of '{name}' fits {spec} {where}; there are: {', '.join(newest)}. Loosen or mend it",
+            package=name,
+        )
+
 
 def explain_conflict(text: str, wish: Wish) -> SanderlingError:
     """The error for what the solver said."""
