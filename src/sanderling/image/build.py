@@ -178,9 +178,7 @@ def group_wheels(
     return [*alone, rest] if rest else alone
 
 
-def _solve_conda(
-    environment: Environment, recipe: Recipe, settings: BuildSettings, log: Log
-) -> "CondaPrefix | None":
+def _solve_conda(environment: Environment, recipe: Recipe, settings: BuildSettings, log: Log) -> "CondaPrefix | None":
     if environment.conda is None:
         return None
     # The solver's library is 80 MB that other builds do not need.

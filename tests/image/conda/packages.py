@@ -156,20 +156,28 @@ def real_python(subdir: str = "linux-64") -> CondaPackage:
         return File(content, "", executable, "text" if is_text else "", prefix)
 
     program = Path(prefix, "bin", here).read_bytes()
+    holds_library = "binary" if f"{prefix}/lib".encode() in program else ""
     where = f"#!{prefix}/bin/python3\nimport sys; print(sys.prefix)\n"
     files: dict[str, File | bytes] = {
-        f"bin/{here}": File(program, "", True, "binary" if f"{prefix}/lib".encode() in program else "", f"{prefix}/lib"),
+        f"bin/{here}": File(program, "", True, holds_library, f"{prefix}/lib"),
         "bin/python3": File(target=here),
         "bin/python": File(target="python3"),
         "bin/where-python": File(where.encode(), "", True, "text", prefix),
     }
-    dropped = {"test", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "tkinter", "tests", "__pycache__"}
+    dropped = set(
+        ["test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "tkinter", "__pycache__"]
+    )
     for path in sorted(stdlib.rglob("*")):
         place = path.relative_to(stdlib)
-        if path.is_file() and "_test" not in path.name and not dropped & set(place.parts) and not place.parts[0].startswith("config-"):
+        if (
+            path.is_file()
+            and "_test" not in path.name
+            and not dropped & set(place.parts)
+            and not place.parts[0].startswith("config-")
+        ):
             files[f"lib/{here}/{place.as_posix()}"] = file(path)
     for path in sorted(Path(prefix, "lib").glob("libpython*.so*")):
-        files[f"lib/{path.name}"] = File(target=os.readlink(path)) if path.is_symlink() else file(path)
+        files[f"lib/{path.name}"] = File(target=str(path.readlink())) if path.is_symlink() else file(path)
         files[path.name] = File(target=f"lib/{path.name}")
     version = ".".join(str(part) for part in sys.version_info[:3])
     return CondaPackage("python", version, "0_cpython", subdir, files)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sanderling.errors import Denied, Invalid, Unavailable
+from sanderling.errors import Invalid
 from sanderling.image import Event, Log
 from sanderling.image.conda.lock import CondaLock
 from sanderling.image.conda.solve import CondaSolver
@@ -133,7 +133,7 @@ class TestRefusals:
         assert channel in caught.value.message
 
     def test_a_package_of_another_platform_is_said_to_be_there(self, solve: Solve) -> None:
-        with pytest.raises(CondaUnsolvable, match="'only-amd64'.*for linux-aarch64; there it is for linux-64 only"):
+        with pytest.raises(CondaUnsolvable, match=r"'only-amd64'.*for linux-aarch64; there it is for linux-64 only"):
             solve("only-amd64", platforms=(ARM64,))
 
     def test_a_platform_without_any_package_is_refused_in_the_same_way(self, solve: Solve) -> None:

@@ -74,7 +74,9 @@ def _read(name: str, alias: str) -> Channel:
         name = Path(name).as_uri()
     url = name if "://" in name or name.startswith("file:") else f"{alias.rstrip('/')}/{name}"
     if url is not name and not _NAME.fullmatch(name):
-        raise ChannelInvalid(name, "is neither a name nor a URL; write conda-forge, https://HOST/CHANNEL or file:///DIR")
+        raise ChannelInvalid(
+            name, "is neither a name nor a URL; write conda-forge, https://HOST/CHANNEL or file:///DIR"
+        )
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and path.startswith("/"):

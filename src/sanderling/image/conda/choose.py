@@ -19,8 +19,7 @@ from sanderling.image.conda.solve_errors import CondaUnsolvable, explain_conflic
 from sanderling.image.conda.wish import Wish
 
 if TYPE_CHECKING:
-    from rattler import Client, Gateway, GenericVirtualPackage, MatchSpec, RepoDataRecord
-    from rattler.channel import Channel as RattlerChannel
+    from rattler import Client, GenericVirtualPackage, MatchSpec, RepoDataRecord
 
 MAX_VERSIONS = 8
 RETRIES = 3
@@ -86,9 +85,7 @@ class _Asked:
                 continue
             others = [subdir for subdir in ("linux-64", "linux-aarch64") if subdir != self._wish.subdir]
             elsewhere = [subdir for subdir in others if name in await self._names(subdir)]
-            raise CondaUnsolvable.missing(
-                name, self._wish, difflib.get_close_matches(name, known, 3, 0.75), elsewhere
-            )
+            raise CondaUnsolvable.missing(name, self._wish, difflib.get_close_matches(name, known, 3, 0.75), elsewhere)
 
     async def check_versions(self, specs: Sequence["MatchSpec"]) -> None:
         """Raise CondaUnsolvable for the first specification that no package fits, with the versions that there are."""

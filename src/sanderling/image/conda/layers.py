@@ -13,7 +13,6 @@ from sanderling.image.conda.bytecode import source_of
 from sanderling.image.conda.lock import PREFIX, CondaPackage
 from sanderling.image.conda.package_files import open_package
 from sanderling.image.events import Log
-from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.bytecode import is_worth_compiling
 from sanderling.image.layers.store import LayerStore, Made
@@ -26,7 +25,9 @@ _LINK_SCRIPTS = ("-post-link.sh", "-pre-link.sh")
 _ACTIVATE = f"{PREFIX}/etc/conda/activate.d/"
 
 
-def group_packages(packages: Sequence[CondaPackage], files: Mapping[str, Path], at_most: int) -> list[list[CondaPackage]]:
+def group_packages(
+    packages: Sequence[CondaPackage], files: Mapping[str, Path], at_most: int
+) -> list[list[CondaPackage]]:
     """Which packages share a layer: a large one has its own, *at_most* layers in all; the small ones are the last."""
     sizes = {package.sha256: files[package.sha256].stat().st_size for package in packages}
     large = [package for package in packages if sizes[package.sha256] >= OWN_LAYER_BYTES]

@@ -1,6 +1,6 @@
 """Which conda packages an image has: the choice, and its form on disk.
 
-    CACHE/conda/locks/KEY.json  {"version": 1, "made_at": T, "packages": [{...}]}
+CACHE/conda/locks/KEY.json  {"version": 1, "made_at": T, "packages": [{...}]}
 """
 
 import json

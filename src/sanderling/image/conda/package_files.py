@@ -56,7 +56,7 @@ def open_package(path: Path, package: CondaPackage, python: Interpreter) -> Iter
         archive.symlink_to(path.absolute())
         try:
             extract(archive, root)
-        except Exception as e:  # noqa: BLE001  # rattler raises its own errors and Python's
+        except Exception as e:  # rattler raises its own errors and Python's
             raise BrokenCondaPackage(package.file_name, f"it is a broken archive ({' '.join(str(e).split())})") from e
         yield _Reader(root, package, python).read()
 
@@ -109,7 +109,7 @@ class _Reader:
 
         try:
             return PathsJson.from_package_directory_with_deprecated_fallback(self.root).paths
-        except Exception as e:  # noqa: BLE001  # rattler raises its own errors and Python's
+        except Exception as e:  # rattler raises its own errors and Python's
             raise BrokenCondaPackage(self.name, f"its list of files cannot be read ({e})") from e
 
     def _info(self, name: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class _Reader:
             raise BrokenCondaPackage(self.name, f"the file {where}, which it lists, is not in it")
         path = self.root / where
         if stat.S_ISLNK(status.st_mode):
-            return Entry(place, "link", 0o777, target=os.readlink(path))
+            return Entry(place, "link", 0o777, target=str(path.readlink()))
         if stat.S_ISDIR(status.st_mode):
             return Entry(place, "folder", 0o755)
         if not stat.S_ISREG(status.st_mode):
@@ -142,8 +142,10 @@ class _Reader:
         mode = 0o755 if status.st_mode & 0o111 else 0o644
         placeholder = item.prefix_placeholder
         if placeholder is not None:
-            how = "text" if placeholder.file_mode.text else "binary"
-            content = replace_prefix(path.read_bytes(), placeholder.placeholder, f"/{PREFIX}", how, where)
+            is_text = placeholder.file_mode.text
+            content = replace_prefix(
+                path.read_bytes(), placeholder.placeholder, f"/{PREFIX}", is_text=is_text, path=where
+            )
             return Entry(place, "file", mode, content)
         if place.endswith((".py", ".pyc", ".sh", "METADATA")) and status.st_size <= MAX_HELD_BYTES:
             return Entry(place, "file", mode, path.read_bytes())

@@ -8,7 +8,6 @@ Source: conda's package specification, "prefix replacement".
 """
 
 import re
-from typing import Literal
 
 from sanderling.errors import Invalid
 
@@ -21,12 +20,10 @@ class PrefixTooLong(Invalid):
         self.path, self.placeholder = path, placeholder
 
 
-def replace_prefix(
-    content: bytes, placeholder: str, prefix: str, mode: Literal["text", "binary"], path: str = "a file"
-) -> bytes:
+def replace_prefix(content: bytes, placeholder: str, prefix: str, *, is_text: bool, path: str = "a file") -> bytes:
     """*content* with *prefix* ("/opt/conda") in place of *placeholder*. Raises PrefixTooLong for a binary."""
     old, new = placeholder.encode(), prefix.encode()
-    if mode == "text" or not old:
+    if is_text or not old:
         return content.replace(old, new) if old else content
     if old not in content:
         return content

@@ -23,7 +23,8 @@ class CondaUnsolvable(Invalid):
         where = f"none of the channels asked ({_channels(wish)}) has it for {wish.subdir}"
         out = "if PyPI has it, move it to the 'pip:' section; else name its channel under 'channels:'"
         if elsewhere:
-            out = f"there it is for {', '.join(elsewhere)} only: build for that platform, or move it to the 'pip:' section"
+            there = ", ".join(elsewhere)
+            out = f"there it is for {there} only: build for that platform, or move it to the 'pip:' section"
         elif similar:
             out = f"did you mean {' or '.join(sorted(similar))}? Else {out}"
         return cls(f"conda package '{name}': {where}; {out}", package=name)
@@ -49,11 +50,10 @@ def explain_conflict(text: str, wish: Wish) -> SanderlingError:
         if name in text:
             said += f"\n({name}: the base of the image has {version})"
     package = re.search(r"(?:No candidates were found for|nothing provides) (?:\S+::)?(?P<name>[A-Za-z0-9_.-]+)", text)
-    name = package["name"] if package else None
     return CondaUnsolvable(
         f"the conda packages {', '.join(wish.specs)} cannot be together on {wish.subdir}. Loosen one of the versions. "
         f"Channels asked: {_channels(wish)}. The solver says: {said}",
-        package=name,
+        package=package["name"] if package else None,
     )
 
 

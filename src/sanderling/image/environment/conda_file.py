@@ -21,8 +21,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from sanderling.errors import Invalid
-from sanderling.image.environment.conda_part import CondaPart
 from sanderling.image.environment.conda_names import FROM_CONDA, REPLACED
+from sanderling.image.environment.conda_part import CondaPart
 from sanderling.image.events import without_credentials
 from sanderling.image.interpreter import DEBIAN_12
 
