@@ -15,6 +15,7 @@ from typing import Any
 
 # As long as conda-build makes them, so that binaries have room for any prefix.
 PLACEHOLDER = "/home/builder/work/_h_env_" + "placehold_" * 22
+_DROPPED = "test tests idlelib lib2to3 site-packages ensurepip turtledemo tkinter __pycache__"
 
 
 @dataclass(frozen=True)
