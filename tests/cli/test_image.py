@@ -1,4 +1,5 @@
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def script(project: Path) -> Path:
         ("--name digits --script score.py --platform linux/vax", "linux/vax"),
         ("--name digits --script norun.py", "run"),
         ("--name digits --script score.py --environment noyaml.yml", "noyaml.yml"),
+        ("--name digits --script score.py --requirements nix.txt", "nix.txt is not there"),
+        ("--name digits --script score.py --requirements bad.txt", "bad.txt, line 2: 'bad=1' is no requirement"),
     ],
 )
 def test_bad_input_is_named_and_no_image_is_begun(
@@ -38,6 +41,9 @@ def test_bad_input_is_named_and_no_image_is_begun(
 ) -> None:
     (project / "norun.py").write_text("def init(): pass\n")
     (project / "noyaml.yml").write_text("dependencies: [unclosed\n")
+    (project / "bad.txt").write_text("./mine-1.0-py3-none-any.whl\nbad=1\n")
+    with zipfile.ZipFile(project / "mine-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("mine.py", "")
     done = up.cli("image", "build", *arguments.split(), cwd=project)
     assert done.returncode == 2, done.stderr
     assert text in done.stderr

@@ -84,6 +84,18 @@ class TestBadInput:
         with pytest.raises(EnvironmentInvalid, match=r"myenv\.yml, line 3: this is no YAML"):
             build(wanted, BuildSettings(tmp_path / "cache"), log)
 
+    def test_a_python_or_a_conda_package_that_there_is_none_of_is_refused_with_its_line(
+        self, tmp_path: Path, score: Path, log: Log
+    ) -> None:
+        path = tmp_path / "myenv.yml"
+        wanted = recipe(score, environment=SourceFile("myenv.yml", path))
+        path.write_text("dependencies:\n  - python=3.7\n")
+        with pytest.raises(EnvironmentInvalid, match=r"myenv\.yml, line 2: 'python=3\.7': Debian 12 has 3\.11"):
+            build(wanted, BuildSettings(tmp_path / "cache"), log)
+        path.write_text("dependencies:\n  - gdal=3.8\n")
+        with pytest.raises(EnvironmentInvalid, match=r"myenv\.yml, line 2: the conda package 'gdal'"):
+            build(wanted, BuildSettings(tmp_path / "cache"), log)
+
     def test_a_missing_model_file_is_named_with_its_model(self, tmp_path: Path, score: Path, log: Log) -> None:
         wanted = recipe(score, models=(ModelFiles("digits", 3, {"model.pkl": tmp_path / "gone.pkl"}),))
         with pytest.raises(NotFound, match=r"'model\.pkl' of model 'digits' version 3 is not there"):
@@ -209,6 +221,34 @@ print(len(ssl.create_default_context().get_ca_certs()) > 100, zoneinfo.ZoneInfo(
         out = run(tmp_path / "root", config, "/usr/bin/python3", "-c", code)
         assert out.startswith("1.0 /usr/lib/python3/dist-packages/beta/__pycache__/__init__.cpython-311.pyc 2.0")
         assert (tmp_path / "root" / out.split()[1].lstrip("/")).exists()
+
+    def test_a_requirements_file_and_a_local_wheel_are_installed_and_run(
+        self,
+        tmp_path: Path,
+        settings: BuildSettings,
+        score: Path,
+        log: Log,
+        make_index: Callable[..., str],
+        make_wheel: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", make_index(("beta", "1.0", []), ("beta", "2.0", [])))
+        wheel = make_wheel("mine", "1.0", {"mine.py": b"version = 'local'\n"}, requires=["beta"])
+        (tmp_path / "r").write_text(f"-c c.txt\n./wheels/{wheel.name}\n")
+        (tmp_path / "c").write_text("beta<2\n")
+        wanted = recipe(
+            score,
+            requirements=SourceFile("requirements.txt", tmp_path / "r"),
+            wheels=(SourceFile("c.txt", tmp_path / "c"), SourceFile(f"wheels/{wheel.name}", wheel)),
+        )
+        image, blobs = build(wanted, settings, log)
+        write_layout(image, blobs, tmp_path / "out", "x")
+        config = unpack(tmp_path / "out", tmp_path / "root")
+        out = run(
+            tmp_path / "root", config, "/usr/bin/python3", "-c", "import mine, beta; print(mine.version, beta.version)"
+        )
+        assert out == "local 1.0\n"
+        assert not list((tmp_path / "root" / "var" / "azureml-app").rglob("*.whl"))
 
     @pytest.mark.parametrize(
         ("line", "words"), [("nowhere-to-be-found", "no index has it"), ("alpha==9", "no version satisfies alpha==9")]

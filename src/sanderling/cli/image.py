@@ -27,6 +27,9 @@ def build(
     environment: Annotated[
         Path | None, typer.Option("--env", "--environment", help="The conda environment file, as myenv.yml.")
     ] = None,
+    requirements: Annotated[
+        Path | None, typer.Option(help="A pip requirements file, in place of the environment file.")
+    ] = None,
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:VERSION]", help="A model to put inside; may be repeated.")
     ] = None,
@@ -59,6 +62,7 @@ def build(
             tags=tags,
             description=description,
             progress=meter,
+            requirements=requirements,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:

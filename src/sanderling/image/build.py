@@ -17,7 +17,10 @@ from sanderling.image.assembly import Assembled, assemble
 from sanderling.image.debian.archive import DebianArchive
 from sanderling.image.debian.mirrors import choose_mirrors
 from sanderling.image.downloads import Downloads, Source
-from sanderling.image.environment.conda_file import Environment, parse_environment
+from sanderling.image.environment.choose_python import choose_python
+from sanderling.image.environment.conda_file import parse_environment
+from sanderling.image.environment.environment import Environment
+from sanderling.image.environment.requirements_file import parse_requirements
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.interpreter import DEBIAN_12
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 WORKERS = 2
 OWN_LAYER_BYTES = 1_000_000
 MAX_WHEEL_LAYERS = 40
+PYTHONS = (DEBIAN_12,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,24 @@ def check(recipe: Recipe) -> Environment:
     for model in recipe.models:
         for path, source in model.files.items():
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
-    if recipe.environment is None:
-        return Environment()
-    return parse_environment(_read(recipe.environment.source, "the environment file"), recipe.environment.path)
+    for file in recipe.wheels:
+        _require(file.source, f"the file '{file.path}'")
+    environment = read_environment(recipe)
+    if environment.conda is None:
+        choose_python(environment, PYTHONS)
+    return environment
+
+
+def read_environment(recipe: Recipe) -> Environment:
+    """What the recipe's environment or requirements file says. Raises EnvironmentInvalid."""
+    given = recipe.named_by_path()
+    if recipe.requirements is not None:
+        content = _read(recipe.requirements.source, "the requirements file")
+        return parse_requirements(content, recipe.requirements.path, given, os.environ)
+    if recipe.environment is not None:
+        content = _read(recipe.environment.source, "the environment file")
+        return parse_environment(content, recipe.environment.path, given, os.environ)
+    return Environment()
 
 
 def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled, FileBlobs]:
@@ -80,7 +99,7 @@ class _Build:
     def __init__(self, recipe: Recipe, environment: Environment, settings: BuildSettings, log: Log) -> None:
         self.recipe, self.environment, self.log = recipe, environment, log
         self.conda = _solve_conda(environment, recipe, settings, log)
-        self.python = self.conda.python if self.conda else DEBIAN_12
+        self.python = self.conda.python if self.conda else choose_python(environment, PYTHONS)
         compiler = find_compiler(self.python.version)
         if compiler is None:
             log.warn(
@@ -161,7 +180,7 @@ class _Build:
         return self.conda.wheels(self.resolver, self.environment, platform, conda)
 
     def _fetch(self, wheels: list[Wheel]) -> dict[str, Path]:
-        sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
+        sources = {w.file_name: Source(w.file_name, w.location, w.digest, w.size_bytes) for w in wheels}
         digests = self.downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
         return {name: self.downloads.blobs.path(digest) for name, digest in digests.items()}
 

@@ -3,7 +3,8 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": ""}
+     "platforms": ["linux/amd64"], "tags": {}, "description": "",
+     "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}]}
 
 FILE is a path on this machine. Where sources come from is the caller's matter.
 """
@@ -59,11 +60,15 @@ class Recipe:
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
+    wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._/-]{0,250}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", self.image):
             raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
+        if self.environment is not None and self.requirements is not None:
+            raise Invalid("an environment file and a requirements file are both given; give one of them")
         seen: set[str] = set()
         for file in (self.script, *self.files):
             path = safe_path(file.path, "the image's files")
@@ -83,6 +88,10 @@ class Recipe:
                 raise Invalid(f"images for {platform} cannot be built; possible are {', '.join(PLATFORMS)}")
         if not self.platforms or len(set(map(str, self.platforms))) != len(self.platforms):
             raise Invalid("an image needs at least one platform, each listed once")
+
+    def named_by_path(self) -> dict[str, Path]:
+        """The files that an environment or requirements file may name by path."""
+        return {file.path: file.source for file in (*self.files, *self.wheels)}
 
     def variables(self) -> dict[str, str]:
         """The environment of the image's process (contract between image and scoring server)."""
@@ -115,6 +124,8 @@ class Recipe:
             "platforms": [str(platform) for platform in self.platforms],
             "tags": dict(self.tags),
             "description": self.description,
+            "requirements": file(self.requirements) if self.requirements else None,
+            "wheels": [file(item) for item in self.wheels],
         }
 
     @classmethod
@@ -137,6 +148,8 @@ class Recipe:
                 platforms=tuple(Platform.parse(text) for text in data.get("platforms") or ("linux/amd64",)),
                 tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
                 description=str(data.get("description") or ""),
+                requirements=file(data["requirements"]) if data.get("requirements") else None,
+                wheels=tuple(file(item) for item in data.get("wheels") or ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

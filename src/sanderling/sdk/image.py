@@ -10,6 +10,7 @@ from typing import Any
 
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.sdk.hints import hinted
+from sanderling.sdk.image_inputs import files_named_in
 from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, local_files, split_id
 from sanderling.sdk.wire import Progress, endpoint, parse_time
 from sanderling.sdk.workspace import Workspace
@@ -17,6 +18,7 @@ from sanderling.sdk.workspace import Workspace
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 POLL_S = 20
 UNNAMED_ENVIRONMENT = "the environment file"
+UNNAMED_REQUIREMENTS = "the requirements file"
 
 
 class BuildFailed(SanderlingError):
@@ -103,6 +105,7 @@ class Image:
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
         progress: Progress | None = None,
+        requirements: Path | str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -110,7 +113,8 @@ class Image:
             workspace: Where the image belongs.
             name: The image's name.
             script: The scoring script with `init()` and `run(raw_data)`.
-            environment: The conda environment file (myenv.yml); None means the base's Python alone.
+            environment: The conda environment file (myenv.yml); None means the base's Python alone. Wheels and
+                requirements files that it names by path are sent with it.
             models: The models to put inside: objects, `name:version`, or `name` for the latest.
             dependencies: More files and folders beside the script, relative paths kept.
             platforms: As `linux/arm64`; None means the server's own.
@@ -118,6 +122,7 @@ class Image:
             properties: Key and value pairs that never change.
             description: A sentence for people.
             progress: Called with a file's name, bytes sent and bytes in all.
+            requirements: A pip requirements file, in place of the environment.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -131,10 +136,12 @@ class Image:
         script_file = _scoring_script(Path(script))
         files = [file for item in dependencies for file in _dependency(Path(item), Path(script).absolute().parent)]
         conda = local_file(Path(environment).absolute(), Path(environment).name) if environment is not None else None
+        pip = local_file(Path(requirements).absolute(), Path(requirements).name) if requirements is not None else None
+        wheels = [file for listing in (conda, pip) if listing for file in files_named_in(listing.source)]
         ids = [_model_id(workspace, model) for model in models]
-        for file in (script_file, *files, *([conda] if conda else [])):
+        for file in (script_file, *files, *([conda] if conda else []), *([pip] if pip else []), *wheels):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "script": {"path": script_file.path, "digest": script_file.digest},
             "files": [{"path": f.path, "digest": f.digest, "mode": _mode(f)} for f in files],
@@ -145,14 +152,18 @@ class Image:
             "description": description or "",
             "platforms": list(platforms) if platforms else None,
         }
-        path = endpoint("api", "v1", "workspaces", workspace.name, "images")
+        if pip or wheels:  # a server that knows neither is not asked for them
+            body["requirements"] = {"digest": pip.digest} if pip else None
+            body["wheels"] = [{"path": f.path, "digest": f.digest} for f in wheels]
+        images = endpoint("api", "v1", "workspaces", workspace.name, "images")
         try:
-            answer = workspace.client.call("POST", path, body=body)
+            answer = workspace.client.call("POST", images, body=body)
         except Invalid as error:
-            if environment is None or not error.message.startswith(UNNAMED_ENVIRONMENT):
-                raise
             # The server has the file's bytes, not its name.
-            raise Invalid(f"{environment}{error.message.removeprefix(UNNAMED_ENVIRONMENT)}") from error
+            for unnamed, path in ((UNNAMED_ENVIRONMENT, environment), (UNNAMED_REQUIREMENTS, requirements)):
+                if path is not None and error.message.startswith(unnamed):
+                    raise Invalid(f"{path}{error.message.removeprefix(unnamed)}") from error
+            raise
         return cls.from_json(workspace, answer)
 
     @classmethod

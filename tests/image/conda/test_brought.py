@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from sanderling.image import Log
 from sanderling.image.conda.brought import find_brought, leave_out, tell_resolver
-from sanderling.image.environment.conda_file import Environment
+from sanderling.image.environment.environment import Environment
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.packages.resolve import Resolver, Wheel
 from sanderling.image.packages.uv_errors import ResolutionFailed

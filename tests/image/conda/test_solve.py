@@ -122,6 +122,10 @@ class TestChoice:
         wish = read_wish(CondaPart(("conda-forge",), (spec,)), AMD64, GLIBC)
         assert (wish.specs[-1] == "python") == (spec == "python" or not is_python)
 
+    def test_pip_is_not_brought_for_it_has_nothing_to_do_in_an_image(self) -> None:
+        part = CondaPart(("conda-forge",), ("pip", "pip=24.0", "conda-forge::pip", "pip-tools"))
+        assert read_wish(part, AMD64, GLIBC).specs == ("pip-tools", "python")
+
 
 class TestRefusals:
     def test_a_package_that_is_nowhere_is_named_with_the_channels_and_names_like_it(

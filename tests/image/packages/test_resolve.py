@@ -141,10 +141,10 @@ def test_logins_come_from_uvs_variables_and_the_environment_file(monkeypatch: py
 
 def test_an_index_that_asks_for_a_password_is_denied() -> None:
     text = "error: Failed to fetch: `https://me:secret@example.org/simple/a/`\n  cause: HTTP status"
-    error = explain(f"{text} client error (401 Unauthorized)", AMD64)
+    error = explain(f"{text} client error (401 Unauthorized)", AMD64, DEBIAN_12, Environment())
     assert isinstance(error, Denied)
     assert "secret" not in error.message
 
 
 def test_an_error_that_we_do_not_know_is_passed_on() -> None:
-    assert "something new" in explain("error: something new", AMD64).message
+    assert "something new" in explain("error: something new", AMD64, DEBIAN_12, Environment()).message

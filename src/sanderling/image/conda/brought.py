@@ -5,8 +5,8 @@ that very version, and it must not be brought again. So each is given to it as a
 empty wheel of that version with the local part "+conda", and as a constraint; of
 the choice they are then left out.
 
-    CACHE/conda/brought/KEY/constraints.txt
     CACHE/conda/brought/KEY/NAME-VERSION+conda-py3-none-any.whl
+    CACHE/conda/brought/KEY/whole    written last: all wheels are there
 
 Source: the core metadata and wheel specifications; PEP 440 on local versions.
 """
@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from sanderling.durable import write_durably
-from sanderling.image.environment.conda_file import Environment
+from sanderling.image.environment.environment import Environment
 from sanderling.image.packages.resolve import Wheel
 
 LOCAL = "conda"
@@ -51,16 +51,16 @@ def tell_resolver(environment: Environment, brought: Mapping[str, Version], fold
     if not brought:
         return environment
     pins = {name: _marked(version) for name, version in sorted(brought.items())}
-    key = hashlib.sha256(json.dumps(pins).encode()).hexdigest()[:32]
-    place = folder / key
-    constraints = place / "constraints.txt"
-    if not constraints.exists():
+    place = folder / hashlib.sha256(json.dumps(pins).encode()).hexdigest()[:32]
+    if not (place / "whole").exists():
         for name, version in pins.items():
             _write_empty_wheel(place, name, version)
-        # Last: its being there says that all wheels are.
-        write_durably(constraints, "".join(f"{name}=={version}\n" for name, version in pins.items()).encode())
-    options = (*environment.options, f"--find-links {place.as_uri()}", f"--constraint {constraints}")
-    return replace(environment, options=options)
+        write_durably(place / "whole", b"")
+    return replace(
+        environment,
+        options=(*environment.options, f"--find-links {place.as_uri()}"),
+        constraints=(*environment.constraints, *(f"{name}=={version}" for name, version in pins.items())),
+    )
 
 
 def leave_out(wheels: Iterable[Wheel], brought: Mapping[str, Version]) -> list[Wheel]:

@@ -17,8 +17,8 @@ from sanderling.image.conda.lock import CondaLock
 from sanderling.image.conda.solve import CondaSolver
 from sanderling.image.conda.wish import read_wish
 from sanderling.image.downloads import Downloads, Source
-from sanderling.image.environment.conda_file import Environment
 from sanderling.image.environment.conda_part import CondaPart
+from sanderling.image.environment.environment import Environment
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter

@@ -13,6 +13,7 @@ from sanderling.oci import Platform
 
 SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64", "linux/arm/v7": "linux-armv7l"}
 _SPEC_CHANNEL = re.compile(r"^(?P<channel>\S+?)(?:/(?P<subdir>noarch|linux-[a-z0-9_]+))?::(?P<rest>[^:].*)$")
+_PIP = re.compile(r"^(?:\S+::)?pip(?![\w.-])")
 _PYTHON = re.compile(r"^(?:\S+::)?python(?![\w.-])")
 
 
@@ -40,7 +41,8 @@ class Wish:
 def read_wish(part: CondaPart, platform: Platform, glibc: tuple[int, int]) -> Wish:
     """What *part* asks for on *platform* and a base with *glibc*; Python is always wanted.
 
-    Channels that only a specification names come after those of the file.
+    Channels that only a specification names come after those of the file. Pip is left out: the image's packages
+    are installed without it, and nothing is installed later.
     Raises ChannelInvalid, and Invalid for a platform that conda does not know.
     """
     if str(platform) not in SUBDIRS:
@@ -49,6 +51,8 @@ def read_wish(part: CondaPart, platform: Platform, glibc: tuple[int, int]) -> Wi
     specs = []
     for text in (spec.strip() for spec in part.specs):
         found = _SPEC_CHANNEL.match(text)
+        if _PIP.match(text):
+            continue
         if found is None:
             specs.append(text)
             continue

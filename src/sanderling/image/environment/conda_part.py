@@ -1,17 +1,11 @@
-"""What of an environment only conda can give."""
+"""The part of an environment that only conda can solve."""
 
 from dataclasses import dataclass
-
-DEFAULT_CHANNELS = ("conda-forge",)
 
 
 @dataclass(frozen=True, slots=True)
 class CondaPart:
-    """Conda packages that are wanted.
+    """Real conda packages: *channels* (names or URLs, in order) and *specs* (match specifications, python's too)."""
 
-    channels: names or URLs in their order of priority.
-    specs: conda's match specifications, python's included when the user named it.
-    """
-
-    channels: tuple[str, ...] = DEFAULT_CHANNELS
-    specs: tuple[str, ...] = ()
+    channels: tuple[str, ...]
+    specs: tuple[str, ...]

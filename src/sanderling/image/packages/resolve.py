@@ -1,66 +1,51 @@
 """Choose versions: from requirements to wheels with URL and sha256, by uv.
 
 - For a platform and a Python that need not be this machine's; wheels only, so nothing is built or run.
-- uv's own environment variables and configuration of the host count (indexes, credentials, certificates).
 - A choice is kept for a day under what it was made from, so that a rebuild is quick and equal;
   when no index answers, an older choice serves and the log says so.
+- A version that was withdrawn ("yanked") is taken only when it is pinned, and with a warning.
 """
 
 import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
-import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
-from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-from uv import find_uv_bin
+from packaging.utils import parse_wheel_filename
 
 from sanderling.durable import write_durably
-from sanderling.errors import Invalid, Unavailable
-from sanderling.image.environment.conda_file import Environment
+from sanderling.errors import Invalid, SanderlingError, Unavailable
+from sanderling.image.environment.environment import Environment, LocalWheel
 from sanderling.image.events import Log
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.keep import read_json
-from sanderling.image.packages.uv_errors import explain
-from sanderling.oci import Digest, Platform
+from sanderling.image.packages.index_page import find_offer, find_page
+from sanderling.image.packages.lock import Wheel, parse_lock
+from sanderling.image.packages.tags import MACHINES, rank
+from sanderling.image.packages.uv_errors import NoWheels, ResolutionFailed, explain, no_wheels
+from sanderling.image.packages.uv_run import Answer, ask_uv
+from sanderling.oci import Platform
 
-LOCK_VERSION = 1
+__all__ = ["PLATFORMS", "Resolver", "Wheel", "logins", "parse_lock"]
+
+LOCK_VERSION = 2
 LOCK_MAX_AGE = timedelta(hours=24)
-TIMEOUT_S = 300
-# The processors by the names that wheels have.
-PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+# Those that there is a base for.
+PLATFORMS = {name: MACHINES[name] for name in ("linux/amd64", "linux/arm64")}
+MAX_WHEELLESS = 20
 _INDEX_VARIABLES = ("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")
 
 
 @dataclass(frozen=True, slots=True)
-class Wheel:
-    """One chosen wheel. *sha256* and *size_bytes* are None when its index does not say; no credentials in *url*."""
-
-    name: str
-    version: str
-    url: str
-    sha256: str | None
-    size_bytes: int | None
-
-    @property
-    def file_name(self) -> str:
-        """The wheel's own name."""
-        return unquote(urlsplit(self.url).path.rsplit("/", 1)[-1])
-
-    @property
-    def digest(self) -> Digest | None:
-        """The sha256 as a digest."""
-        return Digest.parse(f"sha256:{self.sha256}") if self.sha256 else None
+class _Choice:
+    made_at: datetime
+    wheels: list[Wheel]
+    warnings: list[str]
 
 
 class Resolver:
@@ -74,124 +59,145 @@ class Resolver:
     def resolve(self, environment: Environment, platform: Platform, python: Interpreter) -> list[Wheel]:
         """The wheels for *environment* on *platform* and its *python*, sorted by name.
 
-        Raises Invalid (ResolutionFailed) naming the package and the way out, or
-        Unavailable when no index answers.
+        Raises Invalid (ResolutionFailed, WrongHash) naming the package and the way out, Denied
+        when an index wants a password, or Unavailable when none answers.
         """
-        if str(platform) not in PLATFORMS:
-            raise Invalid(f"images for {platform} cannot be built; possible are {', '.join(PLATFORMS)}")
+        if str(platform) not in MACHINES:
+            raise Invalid(f"images for {platform} cannot be built; possible are {', '.join(MACHINES)}")
         if not environment.requirements:
             return []
-        path = self._folder / f"{self._key(environment, platform, python)}.json"
-        kept = self._read(path)
+        hashes = {wheel.file_name: _check(wheel, platform, python) for wheel in environment.wheels}
+        path = self._folder / f"{_key(environment, platform, python, hashes)}.json"
+        kept = _read(path)
         now = datetime.now(UTC)
-        if kept is not None and timedelta(0) <= now - kept[0] < LOCK_MAX_AGE:
-            self._log.say("resolve", f"{len(kept[1])} packages, as chosen at {kept[0]:%Y-%m-%d %H:%M} UTC")
-            return kept[1]
+        if kept is not None and timedelta(0) <= now - kept.made_at < LOCK_MAX_AGE:
+            self._log.say("resolve", f"{len(kept.wheels)} packages, as chosen at {kept.made_at:%Y-%m-%d %H:%M} UTC")
+            return self._told(kept, environment, hashes)
         self._log.say("resolve", f"choosing versions for {platform}: {', '.join(environment.requirements)}")
         try:
-            wheels = self._run(environment, platform, python)
+            choice = self._choose(environment, platform, python, now)
         except Unavailable as e:
             if kept is None:
                 raise
-            self._log.warn("resolve", f"{e.message}. The versions chosen at {kept[0]:%Y-%m-%d %H:%M} UTC are used")
-            return kept[1]
-        data = {"version": LOCK_VERSION, "made_at": now.isoformat(), "wheels": [asdict(wheel) for wheel in wheels]}
-        write_durably(path, json.dumps(data, indent=1).encode())
-        self._log.say("resolve", ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels))
-        return wheels
+            self._log.warn("resolve", f"{e.message}. The versions chosen at {kept.made_at:%Y-%m-%d %H:%M} UTC are used")
+            return self._told(kept, environment, hashes)
+        write_durably(path, json.dumps(_to_json(choice), indent=1).encode())
+        self._log.say("resolve", ", ".join(f"{wheel.name} {wheel.version}" for wheel in choice.wheels))
+        return self._told(choice, environment, hashes)
 
-    def _key(self, environment: Environment, platform: Platform, python: Interpreter) -> str:
-        variables = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
-        target = [str(platform), python.version, python.glibc]
-        made_from = [environment.requirements, environment.options, target, variables]
-        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    def _told(self, choice: _Choice, environment: Environment, hashes: Mapping[str, str]) -> list[Wheel]:
+        """The wheels of *choice*, local ones at their places of today; its warnings go to the log."""
+        for warning in choice.warnings:
+            self._log.warn("resolve", warning)
+        local = {wheel.file_name: wheel for wheel in environment.wheels}
+        return [
+            replace(
+                wheel,
+                url=local[wheel.file_name].path,
+                source=local[wheel.file_name].source,
+                sha256=hashes[wheel.file_name],
+                size_bytes=local[wheel.file_name].source.stat().st_size,
+            )
+            if wheel.file_name in local
+            else wheel
+            for wheel in choice.wheels
+        ]
 
-    def _read(self, path: Path) -> tuple[datetime, list[Wheel]] | None:
-        data = read_json(path)
-        if data is None or data.get("version") != LOCK_VERSION:
-            return None
-        try:
-            return datetime.fromisoformat(data["made_at"]), [Wheel(**wheel) for wheel in data["wheels"]]
-        except (KeyError, TypeError, ValueError):
-            return None
+    def _choose(self, environment: Environment, platform: Platform, python: Interpreter, now: datetime) -> _Choice:
+        answer = ask_uv(environment, platform, python, self._uv_cache)
+        if answer.lock is None:
+            raise self._failure(answer, environment, platform, python)
+        warnings = [
+            f"{name} {version} was withdrawn from its index (yanked){reason}; it is used because it is pinned"
+            for name, version, reason in _yanked(answer.said)
+        ]
+        hashes = dict(environment.hashes)
+        lock_path = answer.folder / "pylock.toml"
+        wheels = parse_lock(answer.lock, lock_path, platform, python, hashes, environment.needs_hashes)
+        return _Choice(now, [_without_folder(wheel, answer.folder) for wheel in wheels], warnings)
 
-    def _run(self, environment: Environment, platform: Platform, python: Interpreter) -> list[Wheel]:
-        with tempfile.TemporaryDirectory(prefix="sanderling-resolve-") as folder:
-            wanted, lock = Path(folder, "requirements.in"), Path(folder, "pylock.toml")
-            wanted.write_text("\n".join([*environment.options, *environment.requirements]) + "\n", "utf-8")
-            wanted.chmod(0o600)
-            command = [
-                *(find_uv_bin(), "pip", "compile", "requirements.in", "--quiet", "--no-header", "--color", "never"),
-                *("--format", "pylock.toml", "--output-file", "pylock.toml", "--only-binary", ":all:"),
-                *("--python", sys.executable, "--no-python-downloads"),
-                *("--python-version", python.version, "--python-platform", _machine(platform, python)),
-            ]
-            variables = {"UV_CACHE_DIR": str(self._uv_cache), "UV_NO_PROGRESS": "1"} | dict(os.environ)
-            try:
-                done = subprocess.run(
-                    command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S
-                )
-            except subprocess.TimeoutExpired as e:
-                raise Unavailable(f"no choice of versions after {TIMEOUT_S} s; pin more of them") from e
-            if done.returncode != 0:
-                raise explain(done.stderr.decode("utf-8", "replace"), platform)
-            return parse_lock(lock.read_text("utf-8"), lock, platform, python)
-
-
-def parse_lock(text: str, path: Path, platform: Platform, python: Interpreter) -> list[Wheel]:
-    """The wheels that the ``pylock.toml`` *text* names (PEP 751); relative paths count from *path*."""
-    wheels = []
-    for package in tomllib.loads(text).get("packages", []):
-        choices = package.get("wheels") or [package.get("archive") or {}]
-        chosen = min(choices, key=lambda choice: _rank(choice, platform, python))
-        name, version = str(package["name"]), str(package.get("version", ""))
-        url = str(chosen.get("url") or "")
-        if not url and chosen.get("path"):
-            url = urljoin(path.as_uri(), str(chosen["path"]))
-        if not urlsplit(url).path.endswith(".whl"):
-            raise Invalid(f"the package '{name}' is not there as a wheel; images are made of wheels only")
-        parts = urlsplit(url)
-        plain = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
-        sha256 = chosen.get("hashes", {}).get("sha256")
-        size = chosen.get("size")
-        version = version or plain.rsplit("/", 1)[-1].split("-")[1]
-        wheels.append(Wheel(name, version, plain, sha256, int(size) if size is not None else None))
-    return sorted(wheels, key=lambda wheel: wheel.name)
+    def _failure(
+        self, answer: Answer, environment: Environment, platform: Platform, python: Interpreter
+    ) -> SanderlingError:
+        """The error for uv's *answer*; for packages without wheels, with all of them and what there is instead."""
+        said = answer.said.replace(f"{answer.folder.as_uri()}/", "").replace(f"{answer.folder}/", "")
+        error = explain(said, platform, python, environment)
+        if not isinstance(error, NoWheels):
+            return error
+        known = logins(environment)
+        offers, names = {}, list(error.packages)
+        for _ in range(MAX_WHEELLESS):
+            # Once more as if that one were not needed, to find the next, and to see where uv looks.
+            more = ask_uv(environment, platform, python, self._uv_cache, without=names[:-1], verbose=True)
+            page = find_page(more.said, names[-1])
+            offer = find_offer(page, known, platform, python) if page else None
+            if offer is not None:
+                offers[names[-1]] = offer
+            rest = ask_uv(environment, platform, python, self._uv_cache, without=names)
+            found = explain(rest.said, platform, python, environment) if rest.lock is None else None
+            if not isinstance(found, NoWheels) or found.packages[0] in names:
+                break
+            names.append(found.packages[0])
+        hint = " ".join(said.partition("hint: ")[2].split())
+        return no_wheels(names, offers, hint, platform, python, environment)
 
 
-def _rank(choice: dict[str, Any], platform: Platform, python: Interpreter) -> int:
-    """How well a wheel fits: 0 is best. uv lists every wheel of the version that would run."""
-    name = unquote(str(choice.get("url") or choice.get("path") or "").partition("#")[0].rsplit("/", 1)[-1])
+def _check(wheel: LocalWheel, platform: Platform, python: Interpreter) -> str:
+    """The sha256 of a local wheel. Raises ResolutionFailed when it does not run on the image."""
+    if rank(wheel.file_name, platform, python) is None:
+        name = parse_wheel_filename(wheel.file_name)[0]
+        raise ResolutionFailed(
+            f"the wheel '{wheel.path}' is not for {platform} with Python {python.version} and glibc "
+            f"{python.glibc[0]}.{python.glibc[1]}; build it for these, or build the image for its platform alone",
+            package=name,
+        )
     try:
-        tags = parse_wheel_filename(name)[3]
-    except InvalidWheelFilename:
-        return len(_tags(platform, python))
-    order = _tags(platform, python)
-    return min((order.get(tag, len(order)) for tag in tags), default=len(order))
+        with wheel.source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as e:
+        raise Invalid(f"the wheel '{wheel.path}' cannot be read: {e.strerror}") from e
 
 
-def _machine(platform: Platform, python: Interpreter) -> str:
-    """The platform in uv's words."""
-    return f"{PLATFORMS[str(platform)]}-manylinux_{python.glibc[0]}_{python.glibc[1]}"
-
-
-@cache
-def _tags(platform: Platform, python: Interpreter) -> dict[Tag, int]:
-    """The tags of wheels that run on the base, best first."""
-    machine = PLATFORMS[str(platform)]
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(python.glibc[1], 4, -1)]
-    platforms += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
-    version = tuple(int(part) for part in python.version.split("."))
-    ordered = [
-        *cpython_tags(version, platforms=platforms),
-        *compatible_tags(version, interpreter=f"cp{version[0]}{version[1]}", platforms=platforms),
+def _key(environment: Environment, platform: Platform, python: Interpreter, local: Mapping[str, str]) -> str:
+    variables = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
+    made_from = [
+        *(environment.requirements, environment.options, environment.constraints),
+        *(environment.hashes, environment.needs_hashes, sorted(local.items())),
+        *([str(platform), python.version, python.glibc], variables),
     ]
-    return {tag: place for place, tag in reversed(list(enumerate(ordered)))}
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def _to_json(choice: _Choice) -> dict[str, object]:
+    wheels = [asdict(replace(wheel, source=None)) for wheel in choice.wheels]
+    made_at = choice.made_at.isoformat()
+    return {"version": LOCK_VERSION, "made_at": made_at, "wheels": wheels, "warnings": choice.warnings}
+
+
+def _read(path: Path) -> _Choice | None:
+    data = read_json(path)
+    if data is None or data.get("version") != LOCK_VERSION:
+        return None
+    try:
+        wheels = [Wheel(**wheel) for wheel in data["wheels"]]
+        return _Choice(datetime.fromisoformat(data["made_at"]), wheels, [str(text) for text in data["warnings"]])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _without_folder(wheel: Wheel, folder: Path) -> Wheel:
+    """A local wheel is known by its name; the folder that uv saw it in is gone."""
+    return replace(wheel, url=wheel.file_name) if wheel.url.startswith(f"{folder.as_uri()}/") else wheel
+
+
+def _yanked(said: str) -> list[tuple[str, str, str]]:
+    found = re.findall(r'(?m)^warning: `(\S+?)==(\S+?)` is yanked(?: \(reason: "(.*)"\))?', said)
+    return [(name, version, f": {' '.join(reason.split())[:200]}" if reason else "") for name, version, reason in found]
 
 
 def logins(environment: Environment) -> dict[str, tuple[str, str]]:
     """User and password by host, from the URLs of indexes in uv's variables and in *environment*."""
-    texts = [os.environ.get(name, "") for name in _INDEX_VARIABLES] + list(environment.options)
+    texts: Sequence[str] = [*(os.environ.get(name, "") for name in _INDEX_VARIABLES), *environment.options]
     found: dict[str, tuple[str, str]] = {}
     for match in re.finditer(r"https?://[^\s]+", " ".join(texts)):
         parts = urlsplit(match[0])

@@ -125,6 +125,8 @@ class ImageBuilds:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str = "",
+        requirements: Path | None = None,
+        wheels: Sequence[SourceFile] = (),
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -143,6 +145,8 @@ class ImageBuilds:
             platforms=tuple(Platform.parse(text) for text in platforms),
             tags=dict(tags or {}),
             description=description,
+            requirements=SourceFile("the requirements file", requirements) if requirements else None,
+            wheels=tuple(wheels),
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

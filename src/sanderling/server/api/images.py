@@ -36,7 +36,10 @@ class EnvironmentContent(Shape):
 
 
 class NewImage(Shape):
-    """environment: the conda file. models: "name:version". platforms: null builds for the server's own."""
+    """environment: the conda file; or requirements: pip's. wheels: the files that these name by path.
+
+    models: "name:version". platforms: null builds for the server's own.
+    """
 
     name: str
     script: Content
@@ -47,6 +50,8 @@ class NewImage(Shape):
     properties: dict[str, str] = Field(default_factory=dict)
     description: str = ""
     platforms: list[str] | None = None
+    requirements: EnvironmentContent | None = None
+    wheels: list[Content] = Field(default_factory=list)
 
 
 class ImageShape(Shape):
@@ -109,6 +114,10 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             tags=body.tags,
             properties=body.properties,
             description=body.description,
+            requirements=(
+                _source(parts, ws, "the requirements", body.requirements.digest) if body.requirements else None
+            ),
+            wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
         )
     return shape(parts, build)
 
