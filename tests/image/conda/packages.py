@@ -15,7 +15,7 @@ from typing import Any
 
 # As long as conda-build makes them, so that binaries have room for any prefix.
 PLACEHOLDER = "/home/builder/work/_h_env_" + "placehold_" * 22
-_DROPPED = "test tests idlelib lib2to3 site-packages ensurepip turtledemo tkinter __pycache__"
+DROPPED = ("test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "tkinter", "__pycache__")
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,7 @@ def real_python(subdir: str = "linux-64") -> CondaPackage:
         "bin/python": File(target="python3"),
         "bin/where-python": File(where.encode(), "", True, "text", prefix),
     }
-    dropped = set(
-        ["test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "tkinter", "__pycache__"]
-    )
+    dropped = frozenset(DROPPED)
     for path in sorted(stdlib.rglob("*")):
         place = path.relative_to(stdlib)
         if (
