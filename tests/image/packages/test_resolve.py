@@ -132,11 +132,16 @@ def test_a_package_that_is_no_wheel_is_refused() -> None:
 
 def test_logins_come_from_uvs_variables_and_the_environment_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_INDEX", "mine=https://me:p%40ss@one.example.org:8443/simple https://two.example.org/simple")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "our-own=https://four.example.org/simple")
+    monkeypatch.setenv("UV_INDEX_OUR_OWN_USERNAME", "us")
+    monkeypatch.setenv("UV_INDEX_OUR_OWN_PASSWORD", "pass")
     environment = Environment(options=("--extra-index-url https://you:word@three.example.org/simple",))
     found = logins(environment)
     assert found["one.example.org:8443"] == ("me", "p@ss")
     assert found["three.example.org"] == ("you", "word")
+    assert found["four.example.org"] == ("us", "pass")
     assert "two.example.org" not in found
+    assert "word" not in repr(environment)
 
 
 def test_an_index_that_asks_for_a_password_is_denied() -> None:

@@ -1,11 +1,17 @@
-"""The part of an environment that only conda can solve."""
+"""What of an environment only conda can give."""
 
 from dataclasses import dataclass
+
+DEFAULT_CHANNELS = ("conda-forge",)
 
 
 @dataclass(frozen=True, slots=True)
 class CondaPart:
-    """Real conda packages: *channels* (names or URLs, in order) and *specs* (match specifications, python's too)."""
+    """Conda packages that are wanted.
 
-    channels: tuple[str, ...]
-    specs: tuple[str, ...]
+    channels: names or URLs in their order of priority.
+    specs: conda's match specifications, python's included when the user named it.
+    """
+
+    channels: tuple[str, ...] = DEFAULT_CHANNELS
+    specs: tuple[str, ...] = ()

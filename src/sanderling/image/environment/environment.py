@@ -1,6 +1,6 @@
 """What an environment file says, whatever its form, and where it says so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sanderling.errors import Invalid
@@ -73,7 +73,7 @@ class Environment:
     """
 
     requirements: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = field(default=(), repr=False)
     name: str | None = None
     notes: tuple[str, ...] = ()
     python: str | None = None

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -196,11 +196,20 @@ def _yanked(said: str) -> list[tuple[str, str, str]]:
 
 
 def logins(environment: Environment) -> dict[str, tuple[str, str]]:
-    """User and password by host, from the URLs of indexes in uv's variables and in *environment*."""
-    texts: Sequence[str] = [*(os.environ.get(name, "") for name in _INDEX_VARIABLES), *environment.options]
+    """User and password by host, from the URLs of indexes in uv's variables and in *environment*.
+
+    For an index with a name (``UV_INDEX="mine=https://..."``) they may be in UV_INDEX_MINE_USERNAME
+    and UV_INDEX_MINE_PASSWORD, as uv has it.
+    """
+    texts = [*(os.environ.get(name, "") for name in _INDEX_VARIABLES), *environment.options]
     found: dict[str, tuple[str, str]] = {}
-    for match in re.finditer(r"https?://[^\s]+", " ".join(texts)):
-        parts = urlsplit(match[0])
+    for match in re.finditer(r"(?:\b([A-Za-z0-9][\w.-]*)=)?(https?://[^\s]+)", " ".join(texts)):
+        parts = urlsplit(match[2])
+        host = parts.netloc.rpartition("@")[2]
+        prefix = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", (match[1] or "").upper())
+        password = os.environ.get(f"{prefix}_PASSWORD")
         if parts.username is not None:
-            found[parts.netloc.rpartition("@")[2]] = (unquote(parts.username), unquote(parts.password or ""))
+            found[host] = (unquote(parts.username), unquote(parts.password or ""))
+        elif match[1] and password is not None:
+            found[host] = (os.environ.get(f"{prefix}_USERNAME", ""), password)
     return found

@@ -49,7 +49,7 @@ def explain(said: str, platform: Platform, python: Interpreter, environment: Env
     reason, _, hint = text.partition(" hint: ")
     reason = re.sub(r"\{[^}]*\}", "", reason)
     reason = re.sub(r"^(?:Resolved .*?ms)?\s*No solution found when resolving dependencies", "", reason).strip(" :")
-    if re.search(r"\b(?:401|403)\b", text):
+    if re.search(r"\((?:401|403)\b", text):
         place = re.search(r"https?://[^\s`'\")]+", text)
         return Denied(
             f"{place[0] if place else 'a package index'} asks for a user and password, or refuses those it got; "
