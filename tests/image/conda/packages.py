@@ -15,7 +15,19 @@ from typing import Any
 
 # As long as conda-build makes them, so that binaries have room for any prefix.
 PLACEHOLDER = "/home/builder/work/_h_env_" + "placehold_" * 22
-DROPPED = ("test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "tkinter", "__pycache__")
+DROPPED = frozenset(("test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "tkinter"))
+DROPPED |= {
+    "__pycache__",
+    "distutils",
+    "pydoc_data",
+    "unittest",
+    "xmlrpc",
+    "wsgiref",
+    "curses",
+    "msilib",
+    "venv",
+    "dbm",
+}
 
 
 @dataclass(frozen=True)
@@ -165,13 +177,12 @@ def real_python(subdir: str = "linux-64") -> CondaPackage:
         "bin/python": File(target="python3"),
         "bin/where-python": File(where.encode(), "", True, "text", prefix),
     }
-    dropped = frozenset(DROPPED)
     for path in sorted(stdlib.rglob("*")):
         place = path.relative_to(stdlib)
         if (
             path.is_file()
             and "_test" not in path.name
-            and not dropped & set(place.parts)
+            and not DROPPED & set(place.parts)
             and not place.parts[0].startswith("config-")
         ):
             files[f"lib/{here}/{place.as_posix()}"] = file(path)

@@ -4,17 +4,26 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sanderling.blobs import FileBlobs
 from sanderling.image import BuildSettings, Event, Log, ModelFiles, Recipe, SourceFile, build
+from sanderling.image.conda.conda_prefix import CondaPrefix
+from sanderling.image.conda.layers import OWN_LAYER_BYTES
 from sanderling.image.conda.solve_errors import CondaUnsolvable
+from sanderling.image.downloads import Downloads
+from sanderling.image.environment.conda_part import CondaPart
+from sanderling.image.layers.bytecode import find_compiler
+from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.layout import write_layout
 from sanderling.oci import Platform
 from tests.image.conda.conftest import AMD64, ARM64
 from tests.image.conda.packages import PLACEHOLDER, CondaPackage, File, fake_python, make_channel, real_python
-from tests.image.unpack import read_image, run, unpack
+from tests.image.unpack import run, unpack
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 SITE = f"lib/python{MINOR}/site-packages"
@@ -114,35 +123,69 @@ class TestImages:
         assert any("native has a link script" in text for text in warned)
         assert not (tmp_path / "root/tmp/it-ran").exists()
 
-    def test_the_same_packages_give_the_same_digest_from_another_folder_and_cache(
-        self, tmp_path: Path, shared_cache: Path, write: WriteRecipe, channel: str, log: Log
-    ) -> None:
-        wanted = write("alpha", "native")
-        first, _ = build(wanted, BuildSettings(shared_cache), log)
-        other = tmp_path / "other"
-        shutil.copytree(shared_cache / "downloads", other / "downloads")
-        shutil.copytree(shared_cache / "base", other / "base")
-        elsewhere = tmp_path / "elsewhere" / "channel"
-        shutil.copytree(channel.removeprefix("file://"), elsewhere)
-        assert wanted.environment is not None
-        path = wanted.environment.source
-        path.write_text(path.read_text().replace(channel, elsewhere.as_uri()))
-        again, _ = build(wanted, BuildSettings(other, "http://127.0.0.1:9/debian", "http://127.0.0.1:9/s"), log)
-        assert again.descriptor == first.descriptor
 
-    def test_two_platforms_share_what_has_no_processor(
-        self, tmp_path: Path, shared_cache: Path, write: WriteRecipe, log: Log
-    ) -> None:
-        wanted = write("python=3.11", "alpha", "native", platforms=(AMD64, ARM64))
-        image, blobs = build(wanted, BuildSettings(shared_cache), log)
-        amd64, arm64 = ({layer.annotations["io.sanderling.layer"] for layer in m.layers} for m in image.manifests)
-        write_layout(image, blobs, tmp_path / "out", "x")
-        assert f"conda python {sys.version.split()[0]}" in amd64
-        manifest, _ = read_image(tmp_path / "out")
-        assert len(manifest["layers"]) == len(amd64)
-        assert arm64
+def test_what_cannot_be_solved_leaves_no_image(tmp_path: Path, write: WriteRecipe, log: Log) -> None:
+    with pytest.raises(CondaUnsolvable, match="'alpah'"):
+        build(write("alpah"), BuildSettings(tmp_path / "cache"), log)
+    assert not (tmp_path / "cache" / "layers").exists()
 
-    def test_what_cannot_be_solved_leaves_no_image(self, tmp_path: Path, write: WriteRecipe, log: Log) -> None:
-        with pytest.raises(CondaUnsolvable, match="'alpah'"):
-            build(write("alpah"), BuildSettings(tmp_path / "cache"), log)
-        assert not (tmp_path / "cache" / "layers").exists()
+
+class TestLayers:
+    @pytest.fixture
+    def small_channel(self, tmp_path: Path) -> str:
+        return make_channel(
+            tmp_path / "small",
+            fake_python("3.11.7"),
+            fake_python("3.11.7", "linux-aarch64"),
+            distribution("alpha", "1.0"),
+            native("linux-64"),
+            native("linux-aarch64"),
+            CondaPackage("data", "1.0", noarch="generic", files={"share/data": bytes(OWN_LAYER_BYTES)}),
+            CondaPackage("first", files={"share/same": b"of the first"}),
+            CondaPackage("second", files={"share/same": b"of the second", "share/big": bytes(OWN_LAYER_BYTES)}),
+        )
+
+    def test_the_same_packages_give_the_same_layers_from_another_folder_and_cache(
+        self, tmp_path: Path, small_channel: str, log: Log
+    ) -> None:
+        elsewhere = tmp_path / "elsewhere" / "small"
+        shutil.copytree(small_channel.removeprefix("file://"), elsewhere)
+        first = make(tmp_path / "a", small_channel, log, "alpha", "native", "data")[AMD64]
+        second = make(tmp_path / "b", elsewhere.as_uri(), log, "alpha", "native", "data")[AMD64]
+        assert [made.layer for made in first] == [made.layer for made in second]
+        assert {made.was_cached for made in (*first, *second)} == {False}
+
+    def test_a_second_image_finds_the_layers_of_the_first(self, tmp_path: Path, small_channel: str, log: Log) -> None:
+        make(tmp_path / "a", small_channel, log, "data", "alpha")
+        again = make(tmp_path / "a", small_channel, log, "data", "native")[AMD64]
+        assert {made.layer.title: made.was_cached for made in again} == {
+            "conda data 1.0": True,
+            "2 small conda packages": False,
+        }
+
+    def test_what_has_no_processor_is_one_layer_for_all_platforms(
+        self, tmp_path: Path, small_channel: str, log: Log
+    ) -> None:
+        made = make(tmp_path / "a", small_channel, log, "data", "native", platforms=(AMD64, ARM64))
+        amd64, arm64 = ({each.layer.title: each.layer.digest for each in made[p]} for p in (AMD64, ARM64))
+        assert amd64["conda data 1.0"] == arm64["conda data 1.0"]
+        assert amd64["2 small conda packages"] != arm64["2 small conda packages"]
+
+    def test_of_two_packages_with_one_file_the_later_layer_wins_and_it_is_told(
+        self, tmp_path: Path, small_channel: str, log: Log, events: list[Event]
+    ) -> None:
+        made = make(tmp_path / "a", small_channel, log, "first", "second")[AMD64]
+        owners = [each.layer.title for each in made if "opt/conda/share/same" in each.files]
+        assert owners == ["2 small conda packages"]
+        check_paths(made)
+        assert any("both bring /opt/conda/share/same" in event.text for event in events if event.level == "warning")
+
+
+def make(
+    cache: Path, channel: str, log: Log, *specs: str, platforms: tuple[Platform, ...] = (AMD64,)
+) -> dict[Platform, list[Made]]:
+    """The layers of conda's packages alone."""
+    prefix = CondaPrefix.solved(CondaPart((channel,), specs), platforms, (2, 36), cache, log)
+    with closing(Downloads(FileBlobs(cache / "downloads"), log)) as downloads, ThreadPoolExecutor(2) as pool:
+        started = prefix.start(downloads, LayerStore(cache, log, find_compiler("3.11")), pool, beside_wheels=False)
+        return {platform: prefix.settle([f.result() for f in futures]) for platform, futures in started.items()}
