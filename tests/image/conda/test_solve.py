@@ -207,6 +207,25 @@ class TestKept:
         assert again.packages == before.packages
         assert any(event.level == "warning" and "are used" in event.text for event in events)
 
+    def test_another_choice_is_made_from_indexes_that_were_fetched_when_no_channel_answers(
+        self, tmp_path: Path, log: Log, events: list[Event], channel: str
+    ) -> None:
+        with serving(files_of(tmp_path / "channel").handler()) as host:
+            url = f"http://{host}/team"
+            CondaSolver(tmp_path / "cache", log).solve(CondaPart((url,), ("alpha",)), (AMD64,), GLIBC)
+        found = CondaSolver(tmp_path / "cache", log).solve(CondaPart((url,), ("beta",)), (AMD64,), GLIBC)[AMD64]
+        assert names(found) == {"beta": "2.0", "python": "3.12.1"}
+        told = [event.text for event in events if event.level == "warning"]
+        assert any("does not answer" in text and "earlier builds are used" in text for text in told)
+
+    def test_a_connection_that_is_cut_is_taken_up_again(self, tmp_path: Path, log: Log, channel: str) -> None:
+        server = files_of(tmp_path / "channel")
+        server.faults = {"/team/noarch/repodata.json": ["cut", "503"]}
+        with serving(server.handler()) as host:
+            part = CondaPart((f"http://{host}/team",), ("alpha",))
+            found = CondaSolver(tmp_path / "cache", log).solve(part, (AMD64,), GLIBC)[AMD64]
+        assert names(found)["beta"] == "2.0"
+
 
 def files_of(folder: Path, at: str = "/team") -> FileServer:
     """A server that has the channel in *folder* below *at*."""

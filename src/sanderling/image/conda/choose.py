@@ -29,8 +29,10 @@ TIMEOUT_S = 600
 KERNEL = "5.10"
 
 
-async def choose(wish: Wish, cache: Path) -> tuple[CondaPackage, ...]:
+async def choose(wish: Wish, cache: Path, *, cached_only: bool = False) -> tuple[CondaPackage, ...]:
     """The packages that *wish* needs, sorted by name; indexes are kept below *cache*.
+
+    With *cached_only* no channel is asked: the indexes are those that were fetched earlier.
 
     Raises CondaUnsolvable, Denied, Invalid for a specification that is none, or
     Unavailable when a channel does not answer.
@@ -39,7 +41,7 @@ async def choose(wish: Wish, cache: Path) -> tuple[CondaPackage, ...]:
     from rattler.exceptions import FetchRepoDataError, GatewayError, SolverError
 
     specs = [_spec(text) for text in wish.specs]
-    asked = _Asked(wish, cache)
+    asked = _Asked(wish, cache, cached_only)
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await asked.check_names(specs)
@@ -66,13 +68,14 @@ async def choose(wish: Wish, cache: Path) -> tuple[CondaPackage, ...]:
 class _Asked:
     """The channels of a wish in rattler's types."""
 
-    def __init__(self, wish: Wish, cache: Path) -> None:
+    def __init__(self, wish: Wish, cache: Path, cached_only: bool) -> None:
         from rattler import Channel as RattlerChannel
-        from rattler import Gateway
+        from rattler import Gateway, SourceConfig
 
         self._wish = wish
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.gateway = Gateway(cache_dir=cache, client=_client(wish.channels))
+        how = SourceConfig(cache_action="force-cache-only" if cached_only else "cache-or-fetch")
+        self.gateway = Gateway(cache_dir=cache, default_config=how, client=_client(wish.channels))
         self.sources = [RattlerChannel(channel.url) for channel in wish.channels]
 
     async def check_names(self, specs: Sequence["MatchSpec"]) -> None:

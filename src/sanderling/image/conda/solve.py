@@ -3,7 +3,7 @@
 - Solved for the platform of the image: its virtual packages are the base's (glibc) and not this machine's.
 - Priority of channels is strict: the first channel that has a package is the only one for it.
 - A choice is kept for a day under what it was made from; when no channel answers, an older choice
-  serves and the log says so. Indexes are kept below CACHE/conda/repodata.
+  serves and the log says so; without one, the indexes of earlier builds, kept below CACHE/conda/repodata.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sanderling.errors import Unavailable
+from sanderling.errors import SanderlingError, Unavailable
 from sanderling.image.conda.choose import choose
-from sanderling.image.conda.lock import CondaLock
+from sanderling.image.conda.lock import CondaLock, CondaPackage
 from sanderling.image.conda.solve_errors import CondaUnsolvable
 from sanderling.image.conda.wish import Wish, read_wish
 from sanderling.image.environment.conda_part import CondaPart
@@ -68,15 +68,25 @@ class CondaSolver:
         try:
             packages = asyncio.run(choose(wish, self._repodata))
         except Unavailable as e:
-            if kept is None:
-                raise
-            self._log.warn("conda", f"{e.message}. The packages chosen at {kept.made_at:%Y-%m-%d %H:%M} UTC are used")
-            return kept
+            if kept is not None:
+                made_at = f"{kept.made_at:%Y-%m-%d %H:%M} UTC"
+                self._log.warn("conda", f"{e.message}. The packages chosen at {made_at} are used")
+                return kept
+            packages = self._choose_from_cache(wish, e)
         lock = CondaLock(wish.platform, now, packages)
         lock.write(path)
         chosen = ", ".join(f"{package.name} {package.version}" for package in packages)
         self._log.say("conda", f"{count_text(len(packages), 'package')}: {chosen}")
         return lock
+
+    def _choose_from_cache(self, wish: Wish, error: Unavailable) -> tuple[CondaPackage, ...]:
+        """The packages by the indexes of earlier builds. Raises *error* when these will not do."""
+        try:
+            packages = asyncio.run(choose(wish, self._repodata, cached_only=True))
+        except SanderlingError:
+            raise error from None
+        self._log.warn("conda", f"{error.message}. The indexes that were fetched for earlier builds are used")
+        return packages
 
 
 def _numbers(version: str) -> tuple[int, ...]:
