@@ -1,5 +1,6 @@
 """What conda put where pip's packages go, and what the resolver makes of it."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,17 @@ class TestResolved:
     def test_a_conflict_with_what_conda_brought_says_so(self, choose: Choose) -> None:
         with pytest.raises(ResolutionFailed, match=r"beta"):
             choose("newer", beta="2.0")
+
+    def test_hashes_that_the_file_wants_are_not_wanted_of_what_conda_brought(
+        self, tmp_path: Path, log: Log, choose: Choose
+    ) -> None:
+        (wheel,) = (tmp_path / "index").glob("simple/strict/*.whl")
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        wanted = Environment(("strict==1.0",), hashes=(("strict", (digest,)),), needs_hashes=True)
+        brought = {"beta": Version("2.0")}
+        told = tell_resolver(wanted, brought, tmp_path / "brought")
+        wheels = leave_out(Resolver(tmp_path / "cache", log).resolve(told, AMD64, PYTHON), brought)
+        assert [(wheel.name, wheel.sha256) for wheel in wheels] == [("strict", digest)]
 
     def test_packages_that_nobody_wants_stay_out(self, choose: Choose) -> None:
         assert choose("gamma", beta="2.0", unrelated="1.0") == {"gamma": "1.0"}

@@ -41,6 +41,29 @@ def test_a_channel_that_is_named_twice_counts_once() -> None:
     assert len(read_channels(["conda-forge", "https://conda.anaconda.org/conda-forge/"], {})) == 1
 
 
+def test_credentials_may_be_variables_of_the_host() -> None:
+    variables = {"SANDERLING_INDEX_WORD": "p@/w", "SANDERLING_INDEX_TOKEN": "SECRET"}
+    assert read_channels(["https://reader:${SANDERLING_INDEX_WORD}@host.example/team"], variables) == [
+        Channel("https://host.example/team", login=("reader", "p@/w"))
+    ]
+    assert read_channels(["https://host.example/t/${SANDERLING_INDEX_TOKEN}/team"], variables) == [
+        Channel("https://host.example/team", token="SECRET")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("https://u:${HOME}@host.example/team", "call the variable SANDERLING_INDEX_HOME"),
+        ("https://u:${SANDERLING_INDEX_NONE}@host.example/team", "is not set"),
+        ("https://host.example/${SANDERLING_INDEX_WORD}", "a user, a password or a token only"),
+    ],
+)
+def test_no_other_variable_is_put_in_anywhere(name: str, words: str) -> None:
+    with pytest.raises(ChannelInvalid, match=words):
+        read_channels([name], {"HOME": "SECRET", "SANDERLING_INDEX_WORD": "SECRET"})
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

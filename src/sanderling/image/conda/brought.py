@@ -12,6 +12,7 @@ Source: the core metadata and wheel specifications; PEP 440 on local versions.
 """
 
 import hashlib
+import io
 import json
 import re
 import zipfile
@@ -52,14 +53,19 @@ def tell_resolver(environment: Environment, brought: Mapping[str, Version], fold
         return environment
     pins = {name: _marked(version) for name, version in sorted(brought.items())}
     place = folder / hashlib.sha256(json.dumps(pins).encode()).hexdigest()[:32]
+    wheels = {name: _empty_wheel(name, version) for name, version in pins.items()}
     if not (place / "whole").exists():
-        for name, version in pins.items():
-            _write_empty_wheel(place, name, version)
+        for file_name, content in wheels.values():
+            write_durably(place / file_name, content)
         write_durably(place / "whole", b"")
+    hashes = dict(environment.hashes)
+    if environment.needs_hashes:
+        hashes |= {name: (hashlib.sha256(content).hexdigest(),) for name, (_, content) in wheels.items()}
     return replace(
         environment,
         options=(*environment.options, f"--find-links {place.as_uri()}"),
         constraints=(*environment.constraints, *(f"{name}=={version}" for name, version in pins.items())),
+        hashes=tuple(hashes.items()),
     )
 
 
@@ -72,11 +78,16 @@ def _marked(version: Version) -> str:
     return str(version) if version.local else f"{version}+{LOCAL}"
 
 
-def _write_empty_wheel(folder: Path, name: str, version: str) -> None:
+def _empty_wheel(name: str, version: str) -> tuple[str, bytes]:
+    """A wheel with nothing in it: its file name, and its bytes, which are always the same."""
     stem = f"{name.replace('-', '_')}-{version}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
-        archive.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel = "Wheel-Version: 1.0\nGenerator: sanderling\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        archive.writestr(f"{stem}.dist-info/WHEEL", wheel)
-        archive.writestr(f"{stem}.dist-info/RECORD", "")
+    files = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: sanderling\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(zipfile.ZipInfo(f"{stem}.dist-info/{file}"), text)
+    return f"{stem}-py3-none-any.whl", buffer.getvalue()

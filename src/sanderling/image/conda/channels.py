@@ -3,6 +3,7 @@
 - A name is looked up below the alias: ``CONDA_CHANNEL_ALIAS`` of the host, else conda.anaconda.org.
 - Users, passwords and tokens (``/t/TOKEN/``) are kept apart from the URL: what is shown, kept or
   put into an image is the URL without them.
+- A user, a password or a token may be ``${SANDERLING_INDEX_NAME}``, a variable of the host, as for pip
 
 Source: conda's channel names and URLs; anaconda.org tokens.
 """
@@ -12,13 +13,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from sanderling.errors import Invalid
 from sanderling.image.events import without_credentials
 
 DEFAULT_ALIAS = "https://conda.anaconda.org"
 ALIAS_VARIABLE = "CONDA_CHANNEL_ALIAS"
+VARIABLE_PREFIX = "SANDERLING_INDEX_"
+_VARIABLE = r"\$\{(?P<name>\w+)\}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _TOKEN = re.compile(r"^(?P<before>.*?)/t/(?P<token>[^/]+)(?=/)")
 
@@ -64,9 +67,27 @@ def read_channels(names: Iterable[str], variables: Mapping[str, str] = os.enviro
     alias = variables.get(ALIAS_VARIABLE) or DEFAULT_ALIAS
     found: dict[str, Channel] = {}
     for name in names:
-        channel = _read(name.strip(), alias)
+        channel = _read(_with_variables(name.strip(), variables), alias)
         found.setdefault(channel.url, channel)
     return list(found.values())
+
+
+def _with_variables(name: str, variables: Mapping[str, str]) -> str:
+    """*name* with the host's variables in the places of credentials; nowhere else is one put in."""
+
+    def value(match: re.Match[str]) -> str:
+        variable = match["name"]
+        if not variable.startswith(VARIABLE_PREFIX):
+            raise ChannelInvalid(name, f"${{{variable}}} is not put in; call the variable {VARIABLE_PREFIX}{variable}")
+        if variable not in variables:
+            raise ChannelInvalid(name, f"the variable {variable} is not set on the machine that builds the image")
+        return quote(variables[variable], safe="%")
+
+    login, at, rest = name.rpartition("@")
+    rest = re.sub(r"(?<=/t/)" + _VARIABLE + r"(?=/)", value, rest)
+    if "${" in rest:
+        raise ChannelInvalid(name, "a variable may stand for a user, a password or a token only")
+    return re.sub(_VARIABLE, value, login) + at + rest
 
 
 def _read(name: str, alias: str) -> Channel:
@@ -90,7 +111,7 @@ def _read(name: str, alias: str) -> Channel:
     if token:
         path = token["before"] + path[token.end() :]
     plain = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
-    return Channel(plain, token["token"] if token else None, login)
+    return Channel(plain, unquote(token["token"]) if token else None, login)
 
 
 def with_token(url: str, channels: Iterable[Channel]) -> str:
@@ -99,7 +120,7 @@ def with_token(url: str, channels: Iterable[Channel]) -> str:
     if channel is None or channel.token is None:
         return url
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc, f"/t/{channel.token}{parts.path}", parts.query, ""))
+    return urlunsplit((parts.scheme, parts.netloc, f"/t/{quote(channel.token)}{parts.path}", parts.query, ""))
 
 
 def logins(channels: Iterable[Channel]) -> dict[str, tuple[str, str]]:
