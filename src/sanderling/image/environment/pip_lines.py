@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -111,12 +111,12 @@ class PipLines:
     def _of_url(self, text: str, place: Place) -> tuple[str, str]:
         url, _, marker = text.partition(" ;")
         self._check_url(url, place)
-        name = _wheel_name(unquote(urlsplit(url).path.rpartition("/")[2]), place)
+        name = _wheel_name(unquote(_split(url, place).path.rpartition("/")[2]), place)
         return name, f"{name} @ {url.strip()}" + (f" ;{marker}" if marker else "")
 
     def _check_url(self, url: str, place: Place, name: str | None = None) -> None:
         shown = without_credentials(url)
-        parts = urlsplit(url)
+        parts = _split(url, place)
         if not parts.path.endswith(".whl"):
             raise place.refuse(f"'{shown}' is no wheel; {_ONLY_WHEELS}", name)
         if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
@@ -127,7 +127,7 @@ class PipLines:
     def _of_path(self, path: str, extras: str, marker: str, place: Place) -> tuple[str, str]:
         if not path.endswith(".whl"):
             raise place.refuse(f"'{path}' is no wheel; {_ONLY_WHEELS}")
-        path = unquote(urlsplit(path).path) if path.startswith("file:") else path
+        path = unquote(_split(path, place).path) if path.startswith("file:") else path
         found = self.given.find(path, place.file)
         if found is None:
             raise place.refuse(
@@ -220,6 +220,13 @@ def logical_lines(text: str, file: str) -> Iterator[tuple[Place, str]]:
         joined, first = "", 0
     if joined:
         yield Place(file, first), joined
+
+
+def _split(url: str, place: Place) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as e:
+        raise place.refuse(f"'{without_credentials(url)}' is no URL: {e}") from e
 
 
 def _wheel_name(file_name: str, place: Place) -> str:

@@ -26,7 +26,10 @@ _TIMEOUT_S = 15
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What an index has of one package: versions by what there is of them, the oldest first."""
+    """What an index has of one package: versions by what there is of them, the oldest first.
+
+    *fitting* has pre-releases only when nothing else fits.
+    """
 
     fitting: tuple[Version, ...]
     wheels: tuple[Version, ...]
@@ -70,6 +73,7 @@ def sort_out(names: Iterable[str], platform: Platform, python: Interpreter) -> O
             if match := re.fullmatch(r"cp(\d)(\d+)", tag.interpreter):
                 pythons.add((int(match[1]), int(match[2])))
     found = [f"{major}.{minor}" for major, minor in sorted(pythons)]
+    fitting = {version for version in fitting if not version.is_prerelease} or fitting
     return Offer(tuple(sorted(fitting)), tuple(sorted(wheels)), tuple(sorted(sources)), tuple(found))
 
 

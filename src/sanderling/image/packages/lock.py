@@ -20,7 +20,7 @@ class Wheel:
     """One chosen wheel.
 
     *sha256* and *size_bytes* are None when its index does not say; no credentials
-    are in *url*, which is a bare path for a local wheel; that is at *source*.
+    are in *url*, which is a bare file name for a local wheel; that is at *source*.
     """
 
     name: str

@@ -93,7 +93,7 @@ class Resolver:
         return [
             replace(
                 wheel,
-                url=local[wheel.file_name].path,
+                url=wheel.file_name,  # where it is says nothing about the image
                 source=local[wheel.file_name].source,
                 sha256=hashes[wheel.file_name],
                 size_bytes=local[wheel.file_name].source.stat().st_size,
@@ -124,20 +124,19 @@ class Resolver:
         error = explain(said, platform, python, environment)
         if not isinstance(error, NoWheels):
             return error
-        known = logins(environment)
-        offers, names = {}, list(error.packages)
-        for _ in range(MAX_WHEELLESS):
-            # Once more as if that one were not needed, to find the next, and to see where uv looks.
-            more = ask_uv(environment, platform, python, self._uv_cache, without=names[:-1], verbose=True)
-            page = find_page(more.said, names[-1])
-            offer = find_offer(page, known, platform, python) if page else None
-            if offer is not None:
-                offers[names[-1]] = offer
-            rest = ask_uv(environment, platform, python, self._uv_cache, without=names)
-            found = explain(rest.said, platform, python, environment) if rest.lock is None else None
-            if not isinstance(found, NoWheels) or found.packages[0] in names:
+        names = list(error.packages)
+        # Once more to see where uv looks for it, and then as if those were not needed, to find the next.
+        asked = [ask_uv(environment, platform, python, self._uv_cache, verbose=True)]
+        while len(names) < MAX_WHEELLESS:
+            asked.append(ask_uv(environment, platform, python, self._uv_cache, without=names, verbose=True))
+            more = explain(asked[-1].said, platform, python, environment) if asked[-1].lock is None else None
+            if not isinstance(more, NoWheels) or more.packages[0] in names:
                 break
-            names.append(found.packages[0])
+            names.append(more.packages[0])
+        pages = {name: find_page(each.said, name) for name, each in zip(names, asked, strict=False)}
+        known = logins(environment)
+        found = {name: find_offer(page, known, platform, python) for name, page in pages.items() if page is not None}
+        offers = {name: offer for name, offer in found.items() if offer is not None}
         hint = " ".join(said.partition("hint: ")[2].split())
         return no_wheels(names, offers, hint, platform, python, environment)
 

@@ -148,7 +148,8 @@ def _of_one(name: str, offer: Offer | None, hint: str, python: Interpreter) -> s
     right = _IMPORT_NAMES.get(canonicalize_name(name))
     if right:
         return f"the package is called {right}"
-    pythons = [f"{tag[0]}.{tag[1:]}" for tag in re.findall(r"`cp(\d+)", hint.partition("only found wheels")[2])]
+    tags = {(tag[0], int(tag[1:])) for tag in re.findall(r"`cp(\d\d+)", hint.partition("only found wheels")[2])}
+    pythons = [f"{major}.{minor}" for major, minor in sorted(tags)]
     if offer is None:
         return (
             f"choose a version that has one, or give an index that has it ({_short(hint, 300)})"
@@ -174,7 +175,8 @@ def _of_one(name: str, offer: Offer | None, hint: str, python: Interpreter) -> s
 
 
 def _of_a_conflict(reason: str, hint: str, environment: Environment) -> ResolutionFailed:
-    pins = sorted(set(re.findall(r"(?:you require|and) ([A-Za-z0-9][A-Za-z0-9._-]*[<>=!~][^\s]*[^\s,.])", reason)))
+    given = re.sub(r"we can conclude that you require \S+", "", reason)  # this follows from the others
+    pins = sorted(set(re.findall(r"(?:you require|and) ([A-Za-z0-9][A-Za-z0-9._-]*[<>=!~][^\s]*[^\s,.])", given)))
     edges = re.findall(
         r"(?:all versions of )?(\S+) depends? on (?!Python)([A-Za-z0-9][A-Za-z0-9._-]*[<>=!~]\S*[^\s,.])", reason
     )
