@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "debian",
         "pysequoia",
         "isal",
+        "zstandard",  # layers of bases may be packed with it
         "uv",
         "rattler",  # the wheel py-rattler: the solver of conda packages; imported when one is wanted
     },

@@ -16,6 +16,7 @@ from sanderling.blobs import FileBlobs
 from sanderling.errors import Denied, Invalid, Unavailable
 from sanderling.image import Event, Log, PushTarget, Recipe, SourceFile
 from sanderling.image.assembly import Assembled, assemble
+from sanderling.image.bases import Base
 from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.layer_file import write_layer
 from sanderling.image.layers.tree import file_entry
@@ -42,7 +43,7 @@ def image(blobs: FileBlobs) -> Assembled:
 def make(blobs: FileBlobs, *platforms: Platform) -> Assembled:
     layers = [write_layer([file_entry(f"f{n}", bytes([n]) * 3_000_000)], blobs, f"layer {n}") for n in range(3)]
     recipe = Recipe("demo/digits:1", SourceFile("score.py", Path("unused")), platforms=platforms)
-    return assemble(recipe, DEBIAN_12, dict.fromkeys(platforms, layers), blobs)
+    return assemble(recipe, DEBIAN_12, dict.fromkeys(platforms, layers), blobs, dict.fromkeys(platforms, Base(())))
 
 
 @contextmanager

@@ -42,6 +42,9 @@ def build(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be repeated.")] = None,
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="REF", help="The image to build upon, as docker pull takes it; else Debian.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is built.")] = True,
     json_: Json = False,
 ) -> None:
@@ -63,6 +66,7 @@ def build(
             description=description,
             progress=meter,
             requirements=requirements,
+            base=base,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sanderling.blobs import FileBlobs
+from sanderling.image.bases import Base
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.recipe import APP_ROOT, Recipe
@@ -21,11 +22,15 @@ PORT = "5001/tcp"
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """An image in a store: *descriptor* points at its manifest or index; manifests come with their platform."""
+    """An image in a store: *descriptor* points at its manifest or index; manifests come with their platform.
+
+    *bases* is the record of the base of each platform.
+    """
 
     descriptor: Descriptor
     manifests: tuple[Manifest, ...]
     index: Index | None
+    bases: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -53,15 +58,19 @@ def labels(recipe: Recipe) -> dict[str, str]:
     return found | {f"io.sanderling.tag.{key}": value for key, value in recipe.tags.items()}
 
 
-def _variables(recipe: Recipe, python: Interpreter) -> dict[str, str]:
-    """The recipe's, with the commands of a Python of its own found first."""
-    found = recipe.variables()
+def variables(recipe: Recipe, python: Interpreter, base: Base) -> dict[str, str]:
+    """The environment of the image's process: the base's, ours above it; where programs are is the base's to say.
+
+    The commands of a Python of another place are found first.
+    """
+    kept = {name: base.env[name] for name in ("LANG", "PATH") if base.env.get(name)}
+    found = {**base.env, **recipe.variables(), **kept}
     if f"/{python.scripts}" not in found["PATH"].split(":"):
         found["PATH"] = f"/{python.scripts}:{found['PATH']}"
     return found
 
 
-def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers: Sequence[Layer]) -> bytes:
+def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers: Sequence[Layer], base: Base) -> bytes:
     """The image config for *platform*."""
     document: dict[str, Any] = {
         "architecture": platform.architecture,
@@ -69,11 +78,11 @@ def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers
         "created": EPOCH,
         "config": {
             "Entrypoint": [python.executable, "-m", "sanderling_scoring"],
-            "Env": [f"{name}={value}" for name, value in sorted(_variables(recipe, python).items())],
+            "Env": [f"{name}={value}" for name, value in sorted(variables(recipe, python, base).items())],
             "ExposedPorts": {PORT: {}},
-            "Labels": labels(recipe),
+            "Labels": {**base.labels, **labels(recipe)},
             "StopSignal": "SIGTERM",
-            "User": USER,
+            "User": base.user or USER,
             "WorkingDir": f"/{APP_ROOT}",
         },
         "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]},
@@ -85,13 +94,20 @@ def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers
 
 
 def assemble(
-    recipe: Recipe, python: Interpreter, layers: Mapping[Platform, Sequence[Layer]], blobs: FileBlobs
+    recipe: Recipe,
+    python: Interpreter,
+    layers: Mapping[Platform, Sequence[Layer]],
+    blobs: FileBlobs,
+    bases: Mapping[Platform, Base],
 ) -> Assembled:
-    """Write config and manifest of each platform, and an index for several, into *blobs*."""
+    """Write config and manifest of each platform, and an index for several, into *blobs*.
+
+    *layers* are all of them, those of *bases* included.
+    """
     annotations = {key: value for key, value in labels(recipe).items() if key.startswith("org.opencontainers.")}
     manifests: list[tuple[Platform, Manifest]] = []
     for platform in recipe.platforms:
-        raw = image_config(recipe, python, platform, layers[platform])
+        raw = image_config(recipe, python, platform, layers[platform], bases[platform])
         config = Descriptor(media_types.OCI_CONFIG, blobs.put(raw), len(raw))
         described = [
             Descriptor(
@@ -102,12 +118,15 @@ def assemble(
             )
             for layer in layers[platform]
         ]
-        manifest = Manifest.build(config, described, annotations)
+        manifest = Manifest.build(config, described, {**annotations, **bases[platform].annotations})
         blobs.put(manifest.raw)
         manifests.append((platform, manifest))
     made = tuple(manifest for _, manifest in manifests)
+    records = tuple(bases[platform].record for platform in recipe.platforms)
     if len(manifests) == 1:
-        return Assembled(made[0].descriptor(manifests[0][0]), made, None)
-    index = Index.build([manifest.descriptor(platform) for platform, manifest in manifests], annotations)
+        return Assembled(made[0].descriptor(manifests[0][0]), made, None, records)
+    of_base = bases[recipe.platforms[0]].annotations  # they name the whole base, for all platforms
+    described = [manifest.descriptor(platform) for platform, manifest in manifests]
+    index = Index.build(described, {**annotations, **of_base})
     blobs.put(index.raw)
-    return Assembled(index.descriptor(), made, index)
+    return Assembled(index.descriptor(), made, index, records)

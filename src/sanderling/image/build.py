@@ -7,15 +7,19 @@ are chosen and fetched; two layers are made at once.
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.assembly import Assembled, assemble
-from sanderling.image.debian.archive import DebianArchive
-from sanderling.image.debian.mirrors import choose_mirrors
+from sanderling.image.bases import Base, BaseMaker, BaseSources, choose_base
+from sanderling.image.conda.lock import PREFIX
+from sanderling.image.conda.wish import channel_logins
+from sanderling.image.debian.versions import VERSIONS
 from sanderling.image.downloads import Downloads, Source
 from sanderling.image.environment.choose_python import choose_python
 from sanderling.image.environment.conda_file import parse_environment
@@ -23,7 +27,7 @@ from sanderling.image.environment.environment import Environment
 from sanderling.image.environment.requirements_file import parse_requirements
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
-from sanderling.image.interpreter import DEBIAN_12
+from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
@@ -39,16 +43,11 @@ if TYPE_CHECKING:
 WORKERS = 2
 OWN_LAYER_BYTES = 1_000_000
 MAX_WHEEL_LAYERS = 40
-PYTHONS = (DEBIAN_12,)
 
 
 @dataclass(frozen=True, slots=True)
-class BuildSettings:
-    """What is the machine's and not the image's: the cache folder and Debian mirrors (None: the host's)."""
-
-    cache: Path
-    debian_mirror: str | None = None
-    debian_security_mirror: str | None = None
+class BuildSettings(BaseSources):
+    """What is the machine's and not the image's: the cache folder, and where bases come from."""
 
 
 def check(recipe: Recipe) -> Environment:
@@ -65,8 +64,8 @@ def check(recipe: Recipe) -> Environment:
     for file in recipe.wheels:
         _require(file.source, f"the file '{file.path}'")
     environment = read_environment(recipe)
-    if environment.conda is None:
-        choose_python(environment, PYTHONS)
+    if recipe.base is None and environment.conda is None:
+        choose_python(environment, [version.python for version in VERSIONS])
     return environment
 
 
@@ -92,47 +91,53 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
     environment = check(recipe)
     for note in environment.notes:
         log.say("environment", note)
-    return _Build(recipe, environment, settings, log).run()
+    known = logins(environment) | (channel_logins(environment.conda) if environment.conda else {})
+    with closing(Downloads(FileBlobs(settings.cache / "downloads"), log, known)) as downloads:
+        # With conda any base will do, as it brings its own Python.
+        choose = partial(choose_python, environment) if environment.conda is None else _first
+        bases = choose_base(recipe.base, recipe.platforms, choose, settings, downloads, log)
+        return _Build(recipe, environment, settings, bases, downloads, log).run()
 
 
 class _Build:
-    def __init__(self, recipe: Recipe, environment: Environment, settings: BuildSettings, log: Log) -> None:
-        self.recipe, self.environment, self.log = recipe, environment, log
-        self.conda = _solve_conda(environment, recipe, settings, log)
-        self.python = self.conda.python if self.conda else choose_python(environment, PYTHONS)
+    def __init__(
+        self,
+        recipe: Recipe,
+        environment: Environment,
+        settings: BuildSettings,
+        bases: BaseMaker,
+        downloads: Downloads,
+        log: Log,
+    ) -> None:
+        self.recipe, self.environment, self.downloads, self.log = recipe, environment, downloads, log
+        self.conda = _solve_conda(environment, recipe, bases.python, settings, log)
+        self.python = self.conda.python if self.conda else bases.python
         compiler = find_compiler(self.python.version)
         if compiler is None:
             log.warn(
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
         self.layers = LayerStore(settings.cache, log, compiler)
-        known = logins(environment) | (self.conda.logins if self.conda else {})
-        self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, known)
-        mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
-        archive = DebianArchive(settings.cache, self.downloads, mirrors, log)
-        self.parts = self.below = Parts(self.layers, archive, self.python, log)
-        if self.conda:
-            # The base keeps its own Python and its bytecode: it is the same layer that other images have.
-            base_layers = LayerStore(settings.cache, log, find_compiler(DEBIAN_12.version))
-            self.below = Parts(base_layers, archive, DEBIAN_12, log)
+        # A base keeps its own Python and its bytecode: with conda it is the same layer that other images have.
+        self.below = LayerStore(settings.cache, log, find_compiler(bases.python.version)) if self.conda else self.layers
+        self.bases, self.parts = bases, Parts(self.layers, self.python, log)
         self.resolver = Resolver(settings.cache, log)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
         """The steps in order; the first error stops those that have not begun."""
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
-                made = self._make_all(pool)
+                bases, made = self._make_all(pool)
             except BaseException:
                 self.layers.stop()
-                self.below.layers.stop()
+                self.below.stop()
+                self.downloads.close()  # what is under way gives up
                 pool.shutdown(cancel_futures=True)
                 raise
-            finally:
-                self.downloads.close()
         for layers in made.values():
             check_paths(layers)
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
-        image = assemble(self.recipe, self.python, plain, self.layers.blobs)
+        image = assemble(self.recipe, self.python, plain, self.layers.blobs, bases)
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
         self.log.say(
@@ -140,9 +145,9 @@ class _Build:
         )
         return image, self.layers.blobs
 
-    def _make_all(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
+    def _make_all(self, pool: ThreadPoolExecutor) -> tuple[dict[Platform, Base], dict[Platform, list[Made]]]:
         platforms, parts = self.recipe.platforms, self.parts
-        bases = {platform: pool.submit(self.below.base, platform) for platform in platforms}
+        waiting = {platform: pool.submit(self.bases.make, platform, self.below) for platform in platforms}
         conda = self._make_conda(pool)
         chosen = {platform: self._choose(platform, conda[platform]) for platform in platforms}
         files = self._fetch([wheel for wheels in chosen.values() for wheel in wheels])
@@ -156,12 +161,15 @@ class _Build:
         tail = [pool.submit(parts.scoring)]
         tail += [pool.submit(parts.model, model) for model in self.recipe.models]
         tail.append(pool.submit(parts.application, self.recipe))
+        bases = {platform: future.result() for platform, future in waiting.items()}
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
-            made[platform] = [future.result() for future in (bases[platform], *wheels, *tail)]
-            made[platform][1:1] = conda[platform]
-        return made
+            base, rest = bases[platform], [future.result() for future in (*wheels, *tail)]
+            # The packages of another Python are not in the way.
+            taken = parts.replaced(base, chosen[platform]) if self.conda is None else conda[platform]
+            made[platform] = [*base.layers, *taken, *rest]
+        return bases, made
 
     def _make_conda(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
         """The layers of conda's packages: they must be there before wheels are chosen, which have to fit."""
@@ -197,13 +205,24 @@ def group_wheels(
     return [*alone, rest] if rest else alone
 
 
-def _solve_conda(environment: Environment, recipe: Recipe, settings: BuildSettings, log: Log) -> "CondaPrefix | None":
+def _first(possible: Sequence[Interpreter]) -> Interpreter:
+    return possible[0]
+
+
+def _solve_conda(
+    environment: Environment, recipe: Recipe, base: Interpreter, settings: BuildSettings, log: Log
+) -> "CondaPrefix | None":
     if environment.conda is None:
         return None
+    if base.prefix == PREFIX:
+        raise Invalid(
+            f"the base has a conda of its own in /{PREFIX}, and two cannot be in one place; take a base without it, "
+            "or move what is wanted of conda to the 'pip:' section"
+        )
     # The solver's library is 80 MB that other builds do not need.
     from sanderling.image.conda.conda_prefix import CondaPrefix
 
-    return CondaPrefix.solved(environment.conda, recipe.platforms, DEBIAN_12.glibc, settings.cache, log)
+    return CondaPrefix.solved(environment.conda, recipe.platforms, base.glibc, settings.cache, log)
 
 
 def _read(path: Path, what: str) -> bytes:

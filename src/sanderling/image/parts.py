@@ -8,8 +8,8 @@ from dataclasses import astuple
 from pathlib import Path
 
 from sanderling.errors import Invalid, NotFound
-from sanderling.image.debian.archive import DebianArchive
-from sanderling.image.debian.rootfs import build_root
+from sanderling.image.bases import Base
+from sanderling.image.bases.installed import replaced, whiteouts
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
@@ -18,30 +18,28 @@ from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
 from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
-from sanderling.oci import Platform
 
-DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64"}
 SCORING = "sanderling_scoring"
 
 
 class Parts:
-    """Makes the layers for images with *python* into *layers*; used by several threads."""
+    """Makes the layers above a base, for images with *python*, into *layers*; used by several threads."""
 
-    def __init__(self, layers: LayerStore, archive: DebianArchive, python: Interpreter, log: Log) -> None:
-        self.layers, self.archive, self.python, self.log = layers, archive, python, log
+    def __init__(self, layers: LayerStore, python: Interpreter, log: Log) -> None:
+        self.layers, self.python, self.log = layers, python, log
 
-    def base(self, platform: Platform) -> Made:
-        """Debian and Python for *platform*."""
-        lock = self.archive.lock(DEBIAN_ARCHITECTURES[platform.architecture])
-        title = f"Debian 12 and Python {self.python.version} for {platform.architecture}"
-        made_at = f"{lock.made_at:%Y-%m-%d %H:%M} UTC"
-        self.log.say("base", f"{title}: {len(lock.packages)} packages, as chosen at {made_at}")
-
-        @contextmanager
-        def opened() -> Iterator[list[Entry]]:
-            yield build_root(lock.packages, self.archive.fetch(lock))
-
-        return self.layers.ensure("base", lock.identity(), title, opened, compiled=True)
+    def replaced(self, base: Base, wheels: Sequence[Wheel]) -> list[Made]:
+        """A layer that takes those packages of *base* away that *wheels* bring anew; none when there are none."""
+        found, unknown = replaced(base.installed, [wheel.name for wheel in wheels])
+        for name in unknown:
+            self.log.warn("base", f"{name} is in the base already, and what belongs to it is not known: both are there")
+        if not found:
+            return []
+        self.log.say("base", f"{', '.join(found)}: the base's own is replaced")
+        paths = [path for paths in found.values() for path in paths]
+        return [
+            self.layers.ensure("replaced", sorted(paths), "packages of the base, removed", _given(whiteouts(paths)))
+        ]
 
     def wheels(self, wheels: Sequence[Wheel], files: Mapping[str, Path]) -> Made:
         """One layer for *wheels*; *files* is where each is, by file name."""

@@ -3,10 +3,11 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": "",
+     "platforms": ["linux/amd64"], "tags": {}, "description": "", "base": REFERENCE or null,
      "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}]}
 
-FILE is a path on this machine. Where sources come from is the caller's matter.
+FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
+one stands on, as `docker pull` takes it; null is Debian.
 """
 
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import Invalid
+from sanderling.image.bases.reference import parse_base
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
@@ -62,6 +64,7 @@ class Recipe:
     description: str = ""
     requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
     wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
+    base: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -69,6 +72,8 @@ class Recipe:
             raise Invalid(f"the image name {self.image!r} is not of the form workspace/name:version")
         if self.environment is not None and self.requirements is not None:
             raise Invalid("an environment file and a requirements file are both given; give one of them")
+        if self.base is not None:
+            parse_base(self.base)
         seen: set[str] = set()
         for file in (self.script, *self.files):
             path = safe_path(file.path, "the image's files")
@@ -126,6 +131,7 @@ class Recipe:
             "description": self.description,
             "requirements": file(self.requirements) if self.requirements else None,
             "wheels": [file(item) for item in self.wheels],
+            "base": self.base,
         }
 
     @classmethod
@@ -150,6 +156,7 @@ class Recipe:
                 description=str(data.get("description") or ""),
                 requirements=file(data["requirements"]) if data.get("requirements") else None,
                 wheels=tuple(file(item) for item in data.get("wheels") or ()),
+                base=str(data["base"]) if data.get("base") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

@@ -106,6 +106,7 @@ class Image:
         description: str | None = None,
         progress: Progress | None = None,
         requirements: Path | str | None = None,
+        base: str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -123,6 +124,7 @@ class Image:
             description: A sentence for people.
             progress: Called with a file's name, bytes sent and bytes in all.
             requirements: A pip requirements file, in place of the environment.
+            base: The image to build upon, as `docker pull` takes it; None means Debian.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -151,6 +153,7 @@ class Image:
             "properties": dict(properties or {}),
             "description": description or "",
             "platforms": list(platforms) if platforms else None,
+            "base": base,
         }
         if pip or wheels:  # a server that knows neither is not asked for them
             body["requirements"] = {"digest": pip.digest} if pip else None

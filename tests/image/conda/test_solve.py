@@ -272,6 +272,7 @@ from sanderling.errors import SanderlingError
 from sanderling.blobs import FileBlobs
 from sanderling.image import Log
 from sanderling.image.conda.conda_prefix import CondaPrefix
+from sanderling.image.conda.wish import channel_logins
 from sanderling.image.downloads import Downloads
 from sanderling.image.environment.conda_part import CondaPart
 from sanderling.oci import Platform
@@ -279,8 +280,9 @@ url, cache = sys.argv[1], Path(sys.argv[2])
 told = []
 log = Log(lambda event: told.append(event.text))
 try:
-    prefix = CondaPrefix.solved(CondaPart((url,), ("alpha",)), [Platform("linux", "amd64")], (2, 36), cache, log)
-    downloads = Downloads(FileBlobs(cache / "downloads"), log, prefix.logins, attempts=1)
+    part = CondaPart((url,), ("alpha",))
+    prefix = CondaPrefix.solved(part, [Platform("linux", "amd64")], (2, 36), cache, log)
+    downloads = Downloads(FileBlobs(cache / "downloads"), log, channel_logins(part), attempts=1)
     prefix.fetch(downloads)
     downloads.close()
     print(json.dumps({"urls": [p.url for lock in prefix.locks.values() for p in lock.packages], "told": told}))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sanderling.image.conda.brought import LOCAL, find_brought, leave_out, tell_resolver
-from sanderling.image.conda.channels import Channel, logins, with_token
+from sanderling.image.conda.channels import Channel, with_token
 from sanderling.image.conda.layers import CondaLayers, group_packages, settle
 from sanderling.image.conda.lock import CondaLock
 from sanderling.image.conda.solve import CondaSolver
@@ -48,11 +48,6 @@ class CondaPrefix:
         """Choose the packages. Raises what `CondaSolver.solve` raises."""
         locks = CondaSolver(cache, log).solve(part, platforms, glibc)
         return cls(part, locks, next(iter(locks.values())).interpreter(glibc), cache, log)
-
-    @property
-    def logins(self) -> dict[str, tuple[str, str]]:
-        """User and password by host, for the fetching of packages."""
-        return logins(self._channels)
 
     @property
     def _channels(self) -> list[Channel]:

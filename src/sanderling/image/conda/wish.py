@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sanderling.errors import Invalid
-from sanderling.image.conda.channels import Channel, read_channels
+from sanderling.image.conda.channels import Channel, logins, read_channels
 from sanderling.image.conda.lock import LOCK_VERSION
 from sanderling.image.environment.conda_part import CondaPart
 from sanderling.oci import Platform
@@ -63,3 +63,9 @@ def read_wish(part: CondaPart, platform: Platform, glibc: tuple[int, int]) -> Wi
     if not any(_PYTHON.match(spec) for spec in specs):
         specs.append("python")
     return Wish(tuple(channels.values()), tuple(specs), platform, glibc)
+
+
+def channel_logins(part: CondaPart) -> dict[str, tuple[str, str]]:
+    """User and password by host, of the channels of *part*. Raises ChannelInvalid."""
+    named = [found["channel"] for spec in part.specs if (found := _SPEC_CHANNEL.match(spec.strip()))]
+    return logins(read_channels([*part.channels, *named]))

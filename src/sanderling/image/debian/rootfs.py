@@ -15,7 +15,6 @@ from sanderling.image.debian.deb import open_data
 from sanderling.image.debian.packages import Package
 from sanderling.image.layers.tree import Entry, safe_path
 
-PYTHON = "python3.11"
 USER_ID = 65532
 _MERGED = ("bin", "sbin", "lib", "lib64", "lib32", "libx32", "libo32")
 
@@ -25,7 +24,7 @@ _DROPPED = re.compile(
     r"|usr/share/(man|info|locale|lintian|bug|gdb|pixmaps|applications|menu|binfmts|initramfs-tools|bash-completion)/.*"
     r"|usr/share/zoneinfo/(right|posix)/.*"
     r"|usr/lib/[^/]+/(gconv|audit)/.*"
-    r"|usr/lib/python3\.11/(test|idlelib|turtledemo|pydoc_data|lib2to3/tests|distutils/tests|ctypes/test)/.*"
+    r"|usr/lib/python3\.\d+/(test|idlelib|turtledemo|pydoc_data|lib2to3/tests|distutils/tests|ctypes/test)/.*"
     r"|usr/s?bin/(?!python3).*"
     r"|etc/(cron|init\.d|logrotate|apparmor|update-motd|profile|skel|default)[^/]*(/.*)?"
     r"|usr/lib/(valgrind|systemd|mime|binfmt\.d|locale)/.*"
@@ -70,8 +69,10 @@ class _Root:
         self.entries[path] = Entry(path, "link", 0o777, target=target)
 
 
-def build_root(packages: Iterable[Package], files: Mapping[str, Path]) -> list[Entry]:
+def build_root(packages: Iterable[Package], files: Mapping[str, Path], python: str = "3.11") -> list[Entry]:
     """The entries of the root file system made of *packages*, whose files are *files* by name.
+
+    python3 is the *python* among them.
 
     Raises BrokenPackage or Invalid for a package that is not as Debian's are.
     """
@@ -83,7 +84,7 @@ def build_root(packages: Iterable[Package], files: Mapping[str, Path]) -> list[E
         root.link(name, f"usr/{name}")
     if any(path.startswith("usr/lib64/") for path in root.entries):
         root.link("lib64", "usr/lib64")
-    _finish(root)
+    _finish(root, python)
     for package in listed:
         root.file(f"var/lib/dpkg/status.d/{package.name}", package.control)
     return list(root.entries.values())
@@ -126,9 +127,9 @@ def _merge_target(place: str, target: str) -> str:
     return "/" + _merge_usr(posixpath.normpath(target).lstrip("/"))
 
 
-def _finish(root: _Root) -> None:
+def _finish(root: _Root, python: str) -> None:
     """What maintainer scripts and an installer would have done."""
-    root.link("usr/bin/python3", PYTHON)
+    root.link("usr/bin/python3", f"python{python}")
     root.link("usr/bin/python", "python3")
     root.folder("usr/lib/python3/dist-packages")
     certificates = [

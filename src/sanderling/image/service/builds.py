@@ -127,6 +127,7 @@ class ImageBuilds:
         description: str = "",
         requirements: Path | None = None,
         wheels: Sequence[SourceFile] = (),
+        base: str | None = None,
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -147,6 +148,7 @@ class ImageBuilds:
             description=description,
             requirements=SourceFile("the requirements file", requirements) if requirements else None,
             wheels=tuple(wheels),
+            base=base,
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

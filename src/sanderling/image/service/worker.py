@@ -23,10 +23,12 @@ from sanderling.blobs import FileBlobs
 from sanderling.durable import write_durably
 from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingError, Unavailable
 from sanderling.image.assembly import Assembled
+from sanderling.image.bases.reference import places_of_bases
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
 from sanderling.image.keep import read_json
 from sanderling.image.layout import DamagedLayer, write_layout
+from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import Recipe
 from sanderling.oci import Digest
 
@@ -70,7 +72,13 @@ def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -
     recipe = Recipe.from_json(spec.get("recipe") or {})
     if not isinstance(spec.get("cache"), str):
         raise Invalid("the build's description names no cache folder")
-    settings = BuildSettings(Path(spec["cache"]), spec.get("debianMirror"), spec.get("debianSecurityMirror"))
+    target = _push_target(spec, secrets)
+    settings = BuildSettings(
+        Path(spec["cache"]),
+        spec.get("debianMirror"),
+        spec.get("debianSecurityMirror"),
+        registries=() if target is None else (target,),
+    )
     image, blobs = build(recipe, settings, log)
     try:
         return image, _publish(image, blobs, spec, secrets, log)
@@ -91,11 +99,11 @@ def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: 
         raise Invalid("the build's description names no output: a layout or a push target")
     # The HTTP client is a quarter second of imports that other outputs do not need.
     from sanderling.image.push import push
-    from sanderling.image.push_target import PushTarget
 
     target = PushTarget.from_json(output["push"], secrets)
     memory = Path(spec["cache"]) / "pushed" / f"{target.registry.replace(':', '_')}.json"
     known = {Digest(digest): str(place) for digest, place in (read_json(memory) or {}).items()}
+    known = known | places_of_bases(image.bases, target)
     sent = push(image, blobs, target, log, {d: place for d, place in known.items() if place != target.repository})
     for manifest in image.manifests:
         known |= {layer.digest: target.repository for layer in manifest.layers}
@@ -104,12 +112,18 @@ def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: 
     return sent
 
 
+def _push_target(spec: dict[str, Any], secrets: dict[str, str]) -> PushTarget | None:
+    push = (spec.get("output") or {}).get("push")
+    return PushTarget.from_json(push, secrets) if push else None
+
+
 def _result(image: Assembled, sent: int, seconds: float) -> dict[str, Any]:
     layers = {layer.digest: layer for manifest in image.manifests for layer in manifest.layers}
     return {
         "digest": str(image.descriptor.digest),
         "sizeBytes": image.size_bytes,
         "sentBytes": sent,
+        "bases": [dict(record) for record in image.bases],
         "seconds": round(seconds, 3),
         "layers": [
             {

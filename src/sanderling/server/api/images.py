@@ -39,6 +39,8 @@ class NewImage(Shape):
     """environment: the conda file; or requirements: pip's. wheels: the files that these name by path.
 
     models: "name:version". platforms: null builds for the server's own.
+
+    base: the image to build upon, as docker pull takes it; null is Debian.
     """
 
     name: str
@@ -52,6 +54,7 @@ class NewImage(Shape):
     platforms: list[str] | None = None
     requirements: EnvironmentContent | None = None
     wheels: list[Content] = Field(default_factory=list)
+    base: str | None = Field(default=None, max_length=1024)
 
 
 class ImageShape(Shape):
@@ -118,6 +121,7 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
                 _source(parts, ws, "the requirements", body.requirements.digest) if body.requirements else None
             ),
             wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
+            base=body.base,
         )
     return shape(parts, build)
 
