@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "isal",
         "zstandard",  # layers of bases may be packed with it
         "uv",
+        "rattler",  # the wheel py-rattler: the solver of conda packages; imported when one is wanted
     },
     "sanderling.registry": {
         ERRORS,

@@ -12,7 +12,8 @@ same inputs give the same bytes, on any host, for any supported platform.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sanderling.image.build import BuildSettings, build, check
+from sanderling.image.build import BuildSettings, build
+from sanderling.image.check import check
 from sanderling.image.environment.conda_file import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
 from sanderling.image.push_target import PushTarget

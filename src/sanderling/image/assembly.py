@@ -58,10 +58,16 @@ def labels(recipe: Recipe) -> dict[str, str]:
     return found | {f"io.sanderling.tag.{key}": value for key, value in recipe.tags.items()}
 
 
-def variables(recipe: Recipe, base: Base) -> dict[str, str]:
-    """The environment of the image's process: the base's, ours above it; where programs are is the base's to say."""
+def variables(recipe: Recipe, python: Interpreter, base: Base) -> dict[str, str]:
+    """The environment of the image's process: the base's, ours above it; where programs are is the base's to say.
+
+    The commands of a Python of another place are found first.
+    """
     kept = {name: base.env[name] for name in ("LANG", "PATH") if base.env.get(name)}
-    return {**base.env, **recipe.variables(), **kept}
+    found = {**base.env, **recipe.variables(), **kept}
+    if f"/{python.scripts}" not in found["PATH"].split(":"):
+        found["PATH"] = f"/{python.scripts}:{found['PATH']}"
+    return found
 
 
 def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers: Sequence[Layer], base: Base) -> bytes:
@@ -72,7 +78,7 @@ def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers
         "created": EPOCH,
         "config": {
             "Entrypoint": [python.executable, "-m", "sanderling_scoring"],
-            "Env": [f"{name}={value}" for name, value in sorted(variables(recipe, base).items())],
+            "Env": [f"{name}={value}" for name, value in sorted(variables(recipe, python, base).items())],
             "ExposedPorts": {PORT: {}},
             "Labels": {**base.labels, **labels(recipe)},
             "StopSignal": "SIGTERM",

@@ -4,27 +4,27 @@ What is slow and independent goes side by side: the base is unpacked while wheel
 are chosen and fetched; two layers are made at once.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sanderling.blobs import FileBlobs
-from sanderling.errors import Invalid, NotFound
+from sanderling.errors import Invalid
 from sanderling.image.assembly import Assembled, assemble
 from sanderling.image.bases import Base, BaseMaker, BaseSources, choose_base
-from sanderling.image.debian.versions import VERSIONS
+from sanderling.image.check import check
+from sanderling.image.conda.lock import PREFIX
+from sanderling.image.conda.wish import channel_logins
 from sanderling.image.downloads import Downloads, Source
 from sanderling.image.environment.choose_python import choose_python
-from sanderling.image.environment.conda_file import parse_environment
 from sanderling.image.environment.environment import Environment
-from sanderling.image.environment.requirements_file import parse_requirements
-from sanderling.image.environment.without_conda import refuse_conda
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
+from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
@@ -32,9 +32,10 @@ from sanderling.image.packages.resolve import Resolver, Wheel, logins
 from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
-from sanderling.image.schema import check_schema
-from sanderling.image.script import check_script
 from sanderling.oci import Platform
+
+if TYPE_CHECKING:
+    from sanderling.image.conda.conda_prefix import CondaPrefix
 
 WORKERS = 2
 OWN_LAYER_BYTES = 1_000_000
@@ -51,40 +52,6 @@ class BuildSettings(BaseSources):
     wheels: WheelSources = ANY
 
 
-def check(recipe: Recipe) -> Environment:
-    """Refuse a recipe that cannot become an image, before anything is fetched; return its environment.
-
-    Raises ScriptInvalid, EnvironmentInvalid, NotFound for a missing file, Invalid for an unreadable one.
-    """
-    check_script(_read(recipe.script.source, "the scoring script"), recipe.script.path)
-    for file in recipe.files:
-        _require(file.source, f"the file '{file.path}'")
-    if recipe.schema is not None:
-        check_schema(_read(recipe.schema.source, "the schema file"), recipe.schema.path)
-    for model in recipe.models:
-        for path, source in model.files.items():
-            _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
-    for file in recipe.wheels:
-        _require(file.source, f"the file '{file.path}'")
-    environment = read_environment(recipe)
-    refuse_conda(environment)
-    if recipe.base is None:
-        choose_python(environment, [version.python for version in VERSIONS])
-    return environment
-
-
-def read_environment(recipe: Recipe) -> Environment:
-    """What the recipe's environment or requirements file says. Raises EnvironmentInvalid."""
-    given = recipe.named_by_path()
-    if recipe.requirements is not None:
-        content = _read(recipe.requirements.source, "the requirements file")
-        return parse_requirements(content, recipe.requirements.path, given, os.environ)
-    if recipe.environment is not None:
-        content = _read(recipe.environment.source, "the environment file")
-        return parse_environment(content, recipe.environment.path, given, os.environ)
-    return Environment()
-
-
 def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled, FileBlobs]:
     """Make the image of *recipe*; return it and the store that has its blobs.
 
@@ -97,16 +64,17 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
         log.say("environment", note)
     downloads = open_downloads(settings, environment, log)
     with closing(downloads):
-        bases = choose_base(
-            recipe.base, recipe.platforms, partial(choose_python, environment), settings, downloads, log
-        )
+        # With conda any base will do, as it brings its own Python.
+        choose = partial(choose_python, environment) if environment.conda is None else _first
+        bases = choose_base(recipe.base, recipe.platforms, choose, settings, downloads, log)
         return _Build(recipe, environment, settings, bases, downloads, log).run()
 
 
 def open_downloads(settings: BuildSettings, environment: Environment, log: Log) -> Downloads:
     """What fetches for a build, with the credentials of *environment*'s indexes; the caller closes it."""
     blobs = FileBlobs(settings.cache / "downloads")
-    return Downloads(blobs, log, logins(environment), is_offline=settings.is_offline)
+    known = logins(environment) | (channel_logins(environment.conda) if environment.conda else {})
+    return Downloads(blobs, log, known, is_offline=settings.is_offline)
 
 
 class _Build:
@@ -120,14 +88,17 @@ class _Build:
         log: Log,
     ) -> None:
         self.recipe, self.environment, self.downloads, self.log = recipe, environment, downloads, log
-        self.python = bases.python
+        self.conda = _solve_conda(environment, recipe, bases.python, settings, log)
+        self.python = self.conda.python if self.conda else bases.python
         compiler = find_compiler(self.python.version)
         if compiler is None:
             log.warn(
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
         self.layers = LayerStore(settings.cache, log, compiler)
-        self.parts = Parts(self.layers, bases, log)
+        # A base keeps its own Python and its bytecode: with conda it is the same layer that other images have.
+        self.below = LayerStore(settings.cache, log, find_compiler(bases.python.version)) if self.conda else self.layers
+        self.bases, self.parts = bases, Parts(self.layers, self.python, log)
         self.resolver = Resolver(settings.cache, log, settings.wheels)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
@@ -137,6 +108,7 @@ class _Build:
                 bases, made = self._make_all(pool)
             except BaseException:
                 self.layers.stop()
+                self.below.stop()
                 self.downloads.close()  # what is under way gives up
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -153,10 +125,11 @@ class _Build:
 
     def _make_all(self, pool: ThreadPoolExecutor) -> tuple[dict[Platform, Base], dict[Platform, list[Made]]]:
         platforms, parts = self.recipe.platforms, self.parts
-        waiting = {platform: pool.submit(parts.base, platform) for platform in platforms}
-        chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
+        waiting = {platform: pool.submit(self.bases.make, platform, self.below) for platform in platforms}
+        conda = self._make_conda(pool)
+        chosen = {platform: self._choose(platform, conda[platform]) for platform in platforms}
         files = fetch_wheels([wheel for wheels in chosen.values() for wheel in wheels], self.downloads)
-        grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
+        grouped = {p: group_wheels(wheels, files, MAX_WHEEL_LAYERS - len(conda[p])) for p, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
         groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
         started = {
@@ -170,9 +143,27 @@ class _Build:
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
-            below = [*bases[platform].layers, *parts.replaced(bases[platform], chosen[platform])]
-            made[platform] = [*below, *(future.result() for future in (*wheels, *tail))]
+            base, rest = bases[platform], [future.result() for future in (*wheels, *tail)]
+            # The packages of another Python are not in the way.
+            taken = parts.replaced(base, chosen[platform]) if self.conda is None else conda[platform]
+            made[platform] = [*base.layers, *taken, *rest]
         return bases, made
+
+    def _make_conda(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
+        """The layers of conda's packages: they must be there before wheels are chosen, which have to fit."""
+        if self.conda is None:
+            return {platform: [] for platform in self.recipe.platforms}
+        wheels_follow = bool(self.environment.requirements)
+        started = self.conda.start(self.downloads, self.layers, pool, beside_wheels=wheels_follow)
+        return {
+            platform: self.conda.settle([future.result() for future in futures])
+            for platform, futures in started.items()
+        }
+
+    def _choose(self, platform: Platform, conda: Sequence[Made]) -> list[Wheel]:
+        if self.conda is None:
+            return self.resolver.resolve(self.environment, platform, self.python)
+        return self.conda.wheels(self.resolver, self.environment, platform, conda)
 
 
 def fetch_wheels(wheels: Iterable[Wheel], downloads: Downloads) -> dict[str, Path]:
@@ -182,26 +173,35 @@ def fetch_wheels(wheels: Iterable[Wheel], downloads: Downloads) -> dict[str, Pat
     return {name: downloads.blobs.path(digest) for name, digest in digests.items()}
 
 
-def group_wheels(wheels: Sequence[Wheel], files: Mapping[str, Path]) -> list[list[Wheel]]:
-    """Which wheels share a layer: a large one has its own (at most 39 of them), the others are the last group."""
+def group_wheels(
+    wheels: Sequence[Wheel], files: Mapping[str, Path], at_most: int = MAX_WHEEL_LAYERS
+) -> list[list[Wheel]]:
+    """Which wheels share a layer: a large one has its own (*at_most* groups in all), the others are the last group."""
     sizes = {wheel.file_name: files[wheel.file_name].stat().st_size for wheel in wheels}
     large = [wheel for wheel in wheels if sizes[wheel.file_name] >= OWN_LAYER_BYTES]
-    large = sorted(large, key=lambda wheel: (-sizes[wheel.file_name], wheel.name))[: MAX_WHEEL_LAYERS - 1]
+    large = sorted(large, key=lambda wheel: (-sizes[wheel.file_name], wheel.name))[: at_most - 1]
     rest = [wheel for wheel in wheels if wheel not in large]
     alone = [[wheel] for wheel in sorted(large, key=lambda wheel: wheel.name)]
     return [*alone, rest] if rest else alone
 
 
-def _read(path: Path, what: str) -> bytes:
-    _require(path, what)
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise Invalid(f"{what} cannot be read: {e.strerror}") from e
+def _first(possible: Sequence[Interpreter]) -> Interpreter:
+    return possible[0]
 
 
-def _require(path: Path, what: str) -> None:
-    if not path.exists():
-        raise NotFound(f"{what} is not there: {path.name}")
-    if not path.is_file() or not os.access(path, os.R_OK):
-        raise Invalid(f"{what} is no file that can be read: {path.name}")
+def _solve_conda(
+    environment: Environment, recipe: Recipe, base: Interpreter, settings: BuildSettings, log: Log
+) -> "CondaPrefix | None":
+    if environment.conda is None:
+        return None
+    if base.prefix == PREFIX:
+        raise Invalid(
+            f"the base has a conda of its own in /{PREFIX}, and two cannot be in one place; take a base without it, "
+            "or move what is wanted of conda to the 'pip:' section"
+        )
+    # The solver's library is 80 MB that other builds do not need.
+    from sanderling.image.conda.conda_prefix import CondaPrefix
+
+    return CondaPrefix.solved(
+        environment.conda, recipe.platforms, base.glibc, settings.cache, log, is_offline=settings.is_offline
+    )

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 _CREDENTIALS_IN_URL = re.compile(r"(?<=//)[^/@\s]+@")
+_TOKEN_IN_URL = re.compile(r"(://[^/\s]+/t/)[^/\s]+")  # as channels of conda have them
 PROGRESS_EVERY_S = 0.25
 
 
 def without_credentials(text: str) -> str:
-    """*text* with user names and passwords inside of URLs replaced by stars."""
-    return _CREDENTIALS_IN_URL.sub("***@", text)
+    """*text* with user names, passwords and tokens inside of URLs replaced by stars."""
+    return _TOKEN_IN_URL.sub(r"\1***", _CREDENTIALS_IN_URL.sub("***@", text))
 
 
 def now_text() -> str:

@@ -8,7 +8,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from sanderling.errors import NotFound
-from sanderling.image.bases import Base, BaseMaker
+from sanderling.image.bases import Base
 from sanderling.image.bases.installed import replaced, whiteouts
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
@@ -19,21 +19,15 @@ from sanderling.image.packages.resolve import Wheel
 from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe, SourceFile
 from sanderling.image.user_files import UserFiles
-from sanderling.oci import Platform
 
 SCORING = "sanderling_scoring"
 
 
 class Parts:
-    """Makes the layers for images that stand on *bases* into *layers*; used by several threads."""
+    """Makes the layers above a base, for images with *python*, into *layers*; used by several threads."""
 
-    def __init__(self, layers: LayerStore, bases: BaseMaker, log: Log) -> None:
-        self.layers, self.bases, self.log = layers, bases, log
-        self.python: Interpreter = bases.python
-
-    def base(self, platform: Platform) -> Base:
-        """What the image for *platform* stands on."""
-        return self.bases.make(platform, self.layers)
+    def __init__(self, layers: LayerStore, python: Interpreter, log: Log) -> None:
+        self.layers, self.python, self.log = layers, python, log
 
     def replaced(self, base: Base, wheels: Sequence[Wheel]) -> list[Made]:
         """A layer that takes those packages of *base* away that *wheels* bring anew; none when there are none."""

@@ -42,9 +42,9 @@ def test_a_damaged_file_is_named_and_does_not_reach_the_cache(folder: OfflineFol
         path = folder.folder / file.path
         path.write_bytes(path.read_bytes()[:-1] + b"!")
     other = FileBlobs(tmp_path / "other")
-    with pytest.raises(OfflineFolderInvalid, match="wheels/alpha-1.0-py3-none-any.whl is damaged"):
+    with pytest.raises(OfflineFolderInvalid, match=r"wheels/alpha-1.0-py3-none-any.whl is damaged"):
         folder.check(["linux/amd64"])
-    with pytest.raises(OfflineFolderInvalid, match="debian/libc6_2.36_amd64.deb is damaged"):
+    with pytest.raises(OfflineFolderInvalid, match=r"debian/libc6_2.36_amd64.deb is damaged"):
         folder.bring_in(other, log)
     assert not list(other.digests())
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from sanderling.errors import Invalid
 from sanderling.image.bases import choose_base
 from sanderling.image.bases.debian_base import DebianBase
-from sanderling.image.build import BuildSettings, fetch_wheels, open_downloads, read_environment
+from sanderling.image.build import BuildSettings, fetch_wheels, open_downloads
+from sanderling.image.check import read_environment
 from sanderling.image.debian.lock import write_locks
 from sanderling.image.debian.versions import ARCHITECTURES
 from sanderling.image.environment.choose_python import choose_python
-from sanderling.image.environment.without_conda import refuse_conda
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.local.offline import DEBIAN, WHEELS, OfflineFolder, write
@@ -26,7 +26,11 @@ def prefetch(recipe: Recipe, settings: BuildSettings, folder: Path, log: Log) ->
     environment, and what `offline.write` does; then the folder is not used.
     """
     environment = read_environment(recipe)
-    refuse_conda(environment)
+    if environment.conda is not None:
+        raise Invalid(
+            "conda packages cannot be carried in a folder: build once with the network and --cache DIR, carry DIR, "
+            "and build there with --cache DIR --no-network"
+        )
     for note in environment.notes:
         log.say("environment", note)
     resolver = Resolver(settings.cache, log, settings.wheels)

@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid, SanderlingError, Unavailable
-from sanderling.image.build import check
+from sanderling.image.check import check
 from sanderling.image.events import Event, now_text
 from sanderling.image.figures import size_text
 from sanderling.image.push_target import PushTarget
