@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "packaging",
         "debian",
         "pysequoia",
-        "isal",
+        "deflate",  # libdeflate, pinned: what layers are compressed with
+        "zstandard",
         "uv",
     },
     "sanderling.registry": {

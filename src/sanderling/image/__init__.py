@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sanderling.image.build import BuildSettings, build, check
 from sanderling.image.environment.conda_file import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
+from sanderling.image.layers.sizes import size_report
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.script import ScriptInvalid, check_script
@@ -60,4 +61,5 @@ __all__ = [
     "check",
     "check_script",
     "parse_environment",
+    "size_report",
 ]

@@ -5,7 +5,6 @@ are chosen and fetched; two layers are made at once.
 """
 
 import os
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.bytecode import find_compiler
+from sanderling.image.layers.grouping import group_models, group_wheels, room_for_wheels
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.packages.resolve import Resolver, Wheel, logins
@@ -30,8 +30,7 @@ from sanderling.image.script import check_script
 from sanderling.oci import Platform
 
 WORKERS = 2
-OWN_LAYER_BYTES = 1_000_000
-MAX_WHEEL_LAYERS = 40
+OWN_LAYERS = 3  # base, scoring server, application
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class _Build:
             log.warn(
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
-        self.layers = LayerStore(settings.cache, log, compiler)
+        self.layers = LayerStore(settings.cache, log, compiler, recipe.compression)
         self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, logins(environment))
         mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
         self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), self.python, log)
@@ -98,6 +97,7 @@ class _Build:
                 raise
             finally:
                 self.downloads.close()
+                self.layers.close()
         for layers in made.values():
             check_paths(layers)
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
@@ -114,7 +114,9 @@ class _Build:
         bases = {platform: pool.submit(parts.base, platform) for platform in platforms}
         chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
         files = self._fetch([wheel for wheels in chosen.values() for wheel in wheels])
-        grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
+        models = group_models(self.recipe.models)
+        room = room_for_wheels(OWN_LAYERS + len(models))
+        grouped = {platform: group_wheels(wheels, files, room) for platform, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
         groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
         started = {
@@ -122,7 +124,7 @@ class _Build:
             for names in sorted(groups, key=lambda names: -sum(files[name].stat().st_size for name in names))
         }
         tail = [pool.submit(parts.scoring)]
-        tail += [pool.submit(parts.model, model) for model in self.recipe.models]
+        tail += [pool.submit(parts.models, group) for group in models]
         tail.append(pool.submit(parts.application, self.recipe))
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
@@ -134,16 +136,6 @@ class _Build:
         sources = {w.file_name: Source(w.file_name, w.url, w.digest, w.size_bytes) for w in wheels}
         digests = self.downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
         return {name: self.downloads.blobs.path(digest) for name, digest in digests.items()}
-
-
-def group_wheels(wheels: Sequence[Wheel], files: Mapping[str, Path]) -> list[list[Wheel]]:
-    """Which wheels share a layer: a large one has its own (at most 39 of them), the others are the last group."""
-    sizes = {wheel.file_name: files[wheel.file_name].stat().st_size for wheel in wheels}
-    large = [wheel for wheel in wheels if sizes[wheel.file_name] >= OWN_LAYER_BYTES]
-    large = sorted(large, key=lambda wheel: (-sizes[wheel.file_name], wheel.name))[: MAX_WHEEL_LAYERS - 1]
-    rest = [wheel for wheel in wheels if wheel not in large]
-    alone = [[wheel] for wheel in sorted(large, key=lambda wheel: wheel.name)]
-    return [*alone, rest] if rest else alone
 
 
 def _read(path: Path, what: str) -> bytes:

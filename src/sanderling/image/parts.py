@@ -13,6 +13,7 @@ from sanderling.image.debian.rootfs import build_root
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
+from sanderling.image.layers.sizes import packages_text
 from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
@@ -41,7 +42,8 @@ class Parts:
         def opened() -> Iterator[list[Entry]]:
             yield build_root(lock.packages, self.archive.fetch(lock))
 
-        return self.layers.ensure("base", lock.identity(), title, opened, compiled=True)
+        packages = packages_text((package.name, package.version, package.size_bytes) for package in lock.packages)
+        return self.layers.ensure("base", lock.identity(), title, opened, compiled=True, packages=packages)
 
     def wheels(self, wheels: Sequence[Wheel], files: Mapping[str, Path]) -> Made:
         """One layer for *wheels*; *files* is where each is, by file name."""
@@ -56,7 +58,8 @@ class Parts:
 
         # The cache calls a wheel by its sha256.
         inputs = [astuple(self.python), [[name, files[name].name] for name in names]]
-        return self.layers.ensure("wheels", inputs, title, opened, compiled=True)
+        packages = packages_text((w.name, w.version, files[w.file_name].stat().st_size) for w in wheels)
+        return self.layers.ensure("wheels", inputs, title, opened, compiled=True, packages=packages)
 
     def scoring(self) -> Made:
         """The scoring server, from the package that is installed beside this one."""
@@ -73,12 +76,18 @@ class Parts:
         inputs = [[path, hashlib.sha256(content).hexdigest()] for path, content in contents.items()]
         return self.layers.ensure("scoring", inputs, SCORING, _given(entries), compiled=True)
 
-    def model(self, model: ModelFiles) -> Made:
-        """One model's files."""
-        files = {f"{APP_ROOT}/{model.folder}/{path}": source for path, source in sorted(model.files.items())}
+    def models(self, models: Sequence[ModelFiles]) -> Made:
+        """One layer for the files of *models*."""
+        files = {
+            f"{APP_ROOT}/{model.folder}/{path}": source
+            for model in models
+            for path, source in sorted(model.files.items())
+        }
         entries = [file_entry(path, source) for path, source in files.items()]
         inputs = [[path, hash_file(source)] for path, source in files.items()]
-        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", _given(entries))
+        one = models[0]
+        title = f"model {one.name}:{one.version}" if len(models) == 1 else f"{len(models)} models"
+        return self.layers.ensure("model", inputs, title, _given(entries))
 
     def application(self, recipe: Recipe) -> Made:
         """The scoring script and the files beside it."""

@@ -3,7 +3,7 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": ""}
+     "platforms": ["linux/amd64"], "tags": {}, "description": "", "compression": "gzip"}
 
 FILE is a path on this machine. Where sources come from is the caller's matter.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.errors import Invalid
+from sanderling.image.layers.codec import Compression, parse_compression
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
@@ -59,6 +60,7 @@ class Recipe:
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    compression: Compression = "gzip"
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -115,6 +117,7 @@ class Recipe:
             "platforms": [str(platform) for platform in self.platforms],
             "tags": dict(self.tags),
             "description": self.description,
+            "compression": self.compression,
         }
 
     @classmethod
@@ -137,6 +140,7 @@ class Recipe:
                 platforms=tuple(Platform.parse(text) for text in data.get("platforms") or ("linux/amd64",)),
                 tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
                 description=str(data.get("description") or ""),
+                compression=parse_compression(str(data.get("compression") or "gzip")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

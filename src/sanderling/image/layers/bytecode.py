@@ -3,6 +3,10 @@
 The compiler must be a Python of the image's own minor version; the processor
 does not matter. When there is none on this machine, the image has no bytecode
 and the log says so.
+
+Bytecode keeps line numbers and leaves out columns (Python's own option
+no_debug_ranges): a traceback names the line, without marks below it. Columns
+would be a fifth of the bytes. The user's own script is not compiled and has them.
 """
 
 import os
@@ -20,6 +24,7 @@ from sanderling.image.layers.tree import Entry
 _PROGRAM = Path(__file__).with_name("compile_sources.py")
 CHUNK_BYTES = 2 << 20
 TIMEOUT_S = 600
+_OPTIONS = ("-X", "no_debug_ranges")
 _ASK = "import sys,importlib.util as u;print('%d.%d.%d'%sys.version_info[:3],u.MAGIC_NUMBER.hex())"
 
 
@@ -29,6 +34,11 @@ class Compiler:
 
     executable: str
     version: str
+
+    @property
+    def identity(self) -> str:
+        """All of the compiler that the bytes depend on."""
+        return f"{self.version} {' '.join(_OPTIONS)}"
 
     @property
     def tag(self) -> str:
@@ -54,7 +64,7 @@ class Compiler:
             yield from self._compile_pack(bytes(pack))
 
     def _compile_pack(self, pack: bytes) -> Iterator[Entry]:
-        command = [self.executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", str(_PROGRAM)]
+        command = [self.executable, "-I", "-S", "-B", *_OPTIONS, "-X", "utf8", "-W", "ignore", str(_PROGRAM)]
         try:
             done = subprocess.run(
                 command, input=pack, capture_output=True, timeout=TIMEOUT_S, check=True, env=_environment()

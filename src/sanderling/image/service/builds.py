@@ -28,6 +28,7 @@ from sanderling.errors import Invalid, SanderlingError, Unavailable
 from sanderling.image.build import check
 from sanderling.image.events import Event, now_text
 from sanderling.image.figures import size_text
+from sanderling.image.layers.codec import Compression
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.service.build_log import BuildLog, read_page
@@ -125,6 +126,7 @@ class ImageBuilds:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str = "",
+        compression: Compression = "gzip",
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -143,6 +145,7 @@ class ImageBuilds:
             platforms=tuple(Platform.parse(text) for text in platforms),
             tags=dict(tags or {}),
             description=description,
+            compression=compression,
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

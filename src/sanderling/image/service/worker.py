@@ -26,6 +26,7 @@ from sanderling.image.assembly import Assembled
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
 from sanderling.image.keep import read_json
+from sanderling.image.layers.sizes import layers_record
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.recipe import Recipe
 from sanderling.oci import Digest
@@ -105,20 +106,12 @@ def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: 
 
 
 def _result(image: Assembled, sent: int, seconds: float) -> dict[str, Any]:
-    layers = {layer.digest: layer for manifest in image.manifests for layer in manifest.layers}
     return {
         "digest": str(image.descriptor.digest),
         "sizeBytes": image.size_bytes,
         "sentBytes": sent,
         "seconds": round(seconds, 3),
-        "layers": [
-            {
-                "digest": str(layer.digest),
-                "sizeBytes": layer.size,
-                "title": layer.annotations.get("io.sanderling.layer"),
-            }
-            for layer in layers.values()
-        ],
+        "layers": layers_record(image.with_platforms()),
     }
 
 
