@@ -26,7 +26,14 @@ from registry import facts
 from registry_servers import PEER, start_peer
 
 BOTH = ("linux/amd64", "linux/arm64")
-BUILDERS = ("sanderling", "sanderling, both CPUs", "BuildKit + pip", "BuildKit + uv", "BuildKit + uv, bytecode", "buildah + pip")
+BUILDERS = (
+    "sanderling",
+    "sanderling, both CPUs",
+    "BuildKit + pip",
+    "BuildKit + uv",
+    "BuildKit + uv, bytecode",
+    "buildah + pip",
+)
 STAGES = ("cold", "model changed", "unchanged")
 INSTALL = "docker-registry is not installed: apt-get install -y --no-install-recommends docker-registry"
 
@@ -105,7 +112,9 @@ def plain_base(folder: Path) -> Path:
 
     script = folder / "score.py"
     script.write_text("def init(): pass\n\ndef run(raw_data): return raw_data\n")
-    image, blobs = build(Recipe("bench/base:1", SourceFile("score.py", script)), BuildSettings(folder / "c"), Log(lambda _: None))
+    image, blobs = build(
+        Recipe("bench/base:1", SourceFile("score.py", script)), BuildSettings(folder / "c"), Log(lambda _: None)
+    )
     assert isinstance(blobs, FileBlobs)
     target = folder / "root.tar"
     with gzip.open(blobs.path(image.manifests[0].layers[0].digest)) as packed, target.open("wb") as file:
@@ -142,8 +151,12 @@ def show(run: Run, names: list[str]) -> None:
     both = "sanderling, both CPUs"
     for name in ("BuildKit + uv", "BuildKit + uv, bytecode"):
         if both in run.seconds and name in run.seconds and name not in run.failures:
-            print(f"cold, {name} for one CPU takes {spread(run.ratios(name, 'cold', both))} times as long as ours for both")
-    print("median (least-most) of rounds; asked by issue 4: cold 4 beside BuildKit + pip, model changed 10, work unchanged < 0.5 s")
+            print(
+                f"cold, {name} for one CPU takes {spread(run.ratios(name, 'cold', both))} times as long as ours for both"
+            )
+    print(
+        "median (least-most) of rounds; asked by issue 4: cold 4 beside BuildKit + pip, model changed 10, work unchanged < 0.5 s"
+    )
 
 
 def options() -> argparse.Namespace:
@@ -180,7 +193,13 @@ def main() -> int:
                     run.measure(name, base)
         show(run, given.only)
         if given.json:
-            document = {"facts": known, "seconds": run.seconds, "work": run.work, "bytes": run.sizes, "failed": run.failures}
+            document = {
+                "facts": known,
+                "seconds": run.seconds,
+                "work": run.work,
+                "bytes": run.sizes,
+                "failed": run.failures,
+            }
             given.json.write_text(json.dumps(document, indent=2) + "\n")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

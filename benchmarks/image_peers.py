@@ -31,8 +31,25 @@ USER 65532:65532
 ENTRYPOINT ["/usr/bin/python3", "-m", "sanderling_scoring"]
 """
 # No shell is in the base, so commands are lists.
-PIP = ["/usr/bin/python3", "-m", "pip", "install", "--no-cache-dir", "--break-system-packages", "--root-user-action=ignore"]
-UV = ["/usr/bin/uv", "pip", "install", "--system", "--break-system-packages", "--no-cache", "--python", "/usr/bin/python3"]
+PIP = [
+    "/usr/bin/python3",
+    "-m",
+    "pip",
+    "install",
+    "--no-cache-dir",
+    "--break-system-packages",
+    "--root-user-action=ignore",
+]
+UV = [
+    "/usr/bin/uv",
+    "pip",
+    "install",
+    "--system",
+    "--break-system-packages",
+    "--no-cache",
+    "--python",
+    "/usr/bin/python3",
+]
 INSTALLS = {
     "pip": [*PIP, "-r", "/tmp/requirements.txt"],
     "uv": [*UV, "-r", "/tmp/requirements.txt"],
@@ -150,9 +167,7 @@ class Sanderling(Builder):
                 "platforms": list(self.platforms),
             },
             "cache": str(self.folder / "cache"),
-            "output": {
-                "push": {"registry": self.registry, "repository": "bench/ours", "tag": "1", "plainHttp": True}
-            },
+            "output": {"push": {"registry": self.registry, "repository": "bench/ours", "tag": "1", "plainHttp": True}},
         }
         path = self.folder / "spec.json"
         path.write_text(json.dumps(spec))
@@ -226,7 +241,10 @@ class Buildah(Builder):
         context.mkdir()
         (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
         os.link(base, context / "base.tar")
-        run([*self.buildah, "bud", *self.policy, "--isolation", "chroot", "-t", "bench-base:1", str(context)], self.environment)
+        run(
+            [*self.buildah, "bud", *self.policy, "--isolation", "chroot", "-t", "bench-base:1", str(context)],
+            self.environment,
+        )
 
     def build(self, inputs: Inputs) -> None:
         text = DOCKERFILE.format(base="localhost/bench-base:1", install=json.dumps(INSTALLS[self.tool]))

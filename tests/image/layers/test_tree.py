@@ -12,9 +12,7 @@ def order(*paths: str) -> list[str]:
 
 
 @given(PATHS, st.randoms(use_true_random=False))
-def test_folders_come_before_what_is_in_them_whatever_the_names_and_the_order(
-    paths: list[str], random: object
-) -> None:
+def test_folders_come_before_what_is_in_them_whatever_the_names_and_the_order(paths: list[str], random: object) -> None:
     ordered = order(*paths)
     assert len(ordered) == len(set(ordered))
     for place, path in enumerate(ordered):

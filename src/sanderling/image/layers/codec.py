@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, cast
+from typing import Literal
 
 from sanderling.errors import Invalid
 from sanderling.oci import media_types
@@ -19,14 +19,14 @@ from sanderling.oci import media_types
 Compression = Literal["gzip", "zstd"]
 COMPRESSIONS: tuple[Compression, ...] = ("gzip", "zstd")
 
-_GZIP_LEVEL = 9
+_GZIP_LEVEL = 7
 _GZIP_BLOCK_BYTES = 4 << 20
 _ZSTD_LEVEL = 12
 _ZSTD_BLOCK_BYTES = 16 << 20
 _SAMPLE_BYTES = 1 << 17
 
 # What the pinned versions make of the sample. Others work as well, but their layers have other digests.
-EXPECTED = {"gzip": "", "zstd": ""}
+EXPECTED = {"gzip": "691f551ef9089fed", "zstd": "7914426accbb6198"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def parse_compression(text: str) -> Compression:
     """Return *text* when it names a compression of layers; raise Invalid."""
     if text not in COMPRESSIONS:
         raise Invalid(f"layers cannot be compressed with {text!r}; possible are {', '.join(COMPRESSIONS)}")
-    return cast(Compression, text)
+    return text
 
 
 @cache

@@ -25,7 +25,7 @@ from sanderling.errors import Unavailable
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.keep import read_json
-from sanderling.image.layers.bytecode import Compiler, is_worth_compiling
+from sanderling.image.layers.bytecode import CompiledSources, Compiler, is_worth_compiling
 from sanderling.image.layers.codec import Compression, codec
 from sanderling.image.layers.layer_file import Layer, write_layer
 from sanderling.image.layers.tree import Entry
@@ -56,15 +56,14 @@ class Stopped(Unavailable):
 class LayerStore:
     """Makes layers into *blobs* and remembers them below *cache*; `stop` ends what is being made."""
 
-    def __init__(
-        self, cache: Path, log: Log, compiler: Compiler | None, compression: Compression = "gzip"
-    ) -> None:
+    def __init__(self, cache: Path, log: Log, compiler: Compiler | None, compression: Compression = "gzip") -> None:
         self.blobs = FileBlobs(cache / "layers")
         self._recipes = cache / "recipes"
         self._log = log
         self.compiler = compiler
         self.codec = codec(compression)
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "compress")
+        self._compiled = CompiledSources()
         self._is_stopped = threading.Event()
         if not self.codec.is_as_expected:
             text = f"the {compression} library here is not the one that Sanderling brings: digests will be others"
@@ -119,7 +118,7 @@ class LayerStore:
         with opened() as entries:
             if compiled and self.compiler is not None:
                 sources = [entry for entry in entries if entry.kind == "file" and is_worth_compiling(entry.path)]
-                entries = [*entries, *self._until_stopped(self.compiler.compile(sources))]
+                entries = [*entries, *self.compiler.compile(sources, self._compiled, self._is_stopped.is_set)]
             layer = write_layer(self._until_stopped(entries), self.blobs, title, self.codec, self._threads)
             layer = replace(layer, packages=packages)
             files = {entry.path: entry.fingerprint() for entry in entries if entry.kind != "folder"}

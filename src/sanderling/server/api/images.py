@@ -175,18 +175,19 @@ def get_image_sizes(
     ws: WorkspaceDep,
     name: str,
     version: int,
-    previous: Annotated[int | None, Query(ge=1, description="the version that a device has; null: the one before")] = None,
+    previous: Annotated[
+        int | None, Query(ge=1, description="the version that a device has; null: the one before")
+    ] = None,
 ) -> ImageSizes:
     """Say where the bytes of an image are: by layer and package, shared with which images, new to a device."""
     build = parts.builds.get(ws, name, version)
     if build.state != "succeeded":
         raise Conflict(f"image '{build.id}' is {build.state}; only an image that was built has sizes")
     built = [other for other in parts.builds.list(ws) if other.state == "succeeded" and other.id != build.id]
+    earlier = [other for other in built if other.name == name and other.version < version]
+    before = max(earlier, key=lambda other: other.version, default=None)
     if previous is not None:
         before = parts.builds.get(ws, name, previous)
-    else:
-        earlier = [other for other in built if other.name == name and other.version < version]
-        before = max(earlier, key=lambda other: other.version, default=None)
     report = size_report(build.layers, {other.id: other.layers for other in built}, before.layers if before else None)
     shown = {"id": build.id, "previous": before.id if before else None, "platforms": report}
     return ImageSizes.model_validate(shown)
