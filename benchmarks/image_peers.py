@@ -84,7 +84,7 @@ class Inputs:
         lines = ["name: project_environment", "dependencies:", "  - python=3.11", "  - pip:"]
         lines += [f"    - {one}" for one in REQUIREMENTS]
         (self.folder / "myenv.yml").write_text("\n".join(lines) + "\n")
-        script = "import os, pickle\nimport sklearn.linear_model\n\ndef init():\n    pass\n\ndef run(raw_data):\n    return raw_data\n"
+        script = "import sklearn.linear_model\n\ndef init():\n    pass\n\ndef run(raw_data):\n    return raw_data\n"
         (self.folder / "score.py").write_text(script)
         spec = importlib.util.find_spec("sanderling_scoring")
         assert spec is not None
