@@ -17,6 +17,7 @@ from sanderling.image.layers.sizes import packages_text
 from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
+from sanderling.image.packages.trimming import TESTS_APART, project_of
 from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
 from sanderling.oci import Platform
@@ -57,7 +58,8 @@ class Parts:
                 yield merge(dict(zip(names, every, strict=True)))
 
         # The cache calls a wheel by its sha256.
-        inputs = [astuple(self.python), [[name, files[name].name] for name in names]]
+        trimmed = [name for name in names if project_of(name) in TESTS_APART]
+        inputs = [astuple(self.python), [[name, files[name].name] for name in names], trimmed]
         packages = packages_text((w.name, w.version, files[w.file_name].stat().st_size) for w in wheels)
         return self.layers.ensure("wheels", inputs, title, opened, compiled=True, packages=packages)
 
