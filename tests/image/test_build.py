@@ -299,7 +299,7 @@ def built(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory, digits: 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"base", "resolve", "wheels", "layers", "assemble"} <= {line.get("step") for line in lines}
     assert [line["n"] for line in lines[:-1]] == list(range(1, len(lines)))
-    assert lines[-1]["result"]["sizeBytes"] < 125_000_000
+    assert lines[-1]["result"]["sizeBytes"] < 80_000_000
     unpack(folder / "out", folder / "root")
     return folder / "out", folder / "root"
 
