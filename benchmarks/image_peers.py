@@ -103,20 +103,23 @@ def make_base(root_tar: Path, folder: Path) -> Path:
     wheels = folder / "tools"
     run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), "pip", "uv"])
     target = folder / "base.tar"
-    shutil.copyfile(root_tar, target)
-    with tarfile.open(target, "a") as tar:
-        for wheel in wheels.glob("*.whl"):
+    certificates = "etc/ssl/certs/ca-certificates.crt"
+    bundle = Path(os.environ.get("SSL_CERT_FILE", f"/{certificates}"))
+    with tarfile.open(root_tar) as source, tarfile.open(target, "w") as tar:
+        for member in source:
+            if member.name != certificates or not bundle.exists():
+                tar.addfile(member, source.extractfile(member) if member.isreg() else None)
+        if bundle.exists():
+            tar.add(bundle.resolve(), certificates, filter=_root)
+        for wheel in sorted(wheels.glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
-                for info in archive.infolist():
+                for info in (info for info in archive.infolist() if not info.is_dir()):
                     is_uv = info.filename.endswith(".data/scripts/uv")
                     place = "usr/bin/uv" if is_uv else f"usr/lib/python3/dist-packages/{info.filename}"
-                    member = tarfile.TarInfo(place)
-                    member.size, member.mode = info.file_size, 0o755 if is_uv else 0o644
+                    added = tarfile.TarInfo(place)
+                    added.size, added.mode = info.file_size, 0o755 if is_uv else 0o644
                     with archive.open(info) as file:
-                        tar.addfile(member, file)
-        bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
-        if Path(bundle).exists():
-            tar.add(bundle, "etc/ssl/certs/ca-certificates.crt", filter=_root)
+                        tar.addfile(added, file)
     return target
 
 
