@@ -35,8 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "packaging",
         "debian",
         "pysequoia",
-        "isal",
-        "zstandard",  # layers of bases may be packed with it
+        "deflate",  # libdeflate, pinned: what layers are compressed with
+        "zstandard",
         "uv",
         "rattler",  # the wheel py-rattler: the solver of conda packages; imported when one is wanted
     },

@@ -10,6 +10,7 @@ from sanderling.cli import image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
 from sanderling.cli.image_build import Here, Inputs, build_here, prefetch_here
+from sanderling.cli.image_sizes import show_sizes
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
 from sanderling.errors import Invalid
@@ -65,6 +66,9 @@ def build(
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
     base: Annotated[
         str | None, typer.Option(metavar="REF", help="The image to build upon, as docker pull takes it; else Debian.")
+    ] = None,
+    compression: Annotated[
+        str | None, typer.Option(metavar="gzip|zstd", help="How layers are compressed; gzip, which all engines read.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the server has built it.")] = True,
     output: Annotated[
@@ -136,6 +140,7 @@ def build(
             platforms=platforms or None,
             tags=tags,
             description=description,
+            compression=compression,
             progress=meter,
             base=base,
             requirements=requirements,
@@ -212,8 +217,17 @@ def list_(
     out.result([image.to_json() for image in images])
 
 
-@app.command(epilog=example("sanderling image show digits:1"))
-def show(name: Named, json_: Json = False) -> None:
+@app.command(epilog=example("sanderling image show digits:1", "sanderling image show digits:2 --sizes"))
+def show(
+    name: Named,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Also where its bytes are, and what a device must download.")
+    ] = False,
+    previous: Annotated[
+        int | None, typer.Option(metavar="VERSION", help="With --sizes: what the device has; else the one before.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Show one image."""
     out = Output(json_)
     image = Image.get(Workspace.from_config(), name)
@@ -233,7 +247,12 @@ def show(name: Named, json_: Json = False) -> None:
             ("seconds", f"{image.seconds:.1f}" if image.seconds is not None else None),
         ]
     )
-    out.result(image.to_json())
+    if not sizes:
+        out.result(image.to_json())
+        return
+    report = image.sizes(previous)
+    show_sizes(out, report)
+    out.result(image.to_json() | {"sizes": report})
 
 
 @app.command(epilog=example("sanderling image logs digits:1 --follow"))

@@ -16,6 +16,7 @@ from sanderling.image.build import BuildSettings, build
 from sanderling.image.check import check
 from sanderling.image.environment.conda_file import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
+from sanderling.image.layers.sizes import size_report
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.script import ScriptInvalid, check_script
@@ -61,4 +62,5 @@ __all__ = [
     "check",
     "check_script",
     "parse_environment",
+    "size_report",
 ]

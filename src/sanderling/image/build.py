@@ -4,7 +4,7 @@ What is slow and independent goes side by side: the base is unpacked while wheel
 are chosen and fetched; two layers are made at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.bytecode import find_compiler
+from sanderling.image.layers.grouping import LEAST_PACKAGE_LAYERS, group_models, group_wheels, room_for_packages
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.packages.resolve import Resolver, Wheel, logins
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
     from sanderling.image.conda.conda_prefix import CondaPrefix
 
 WORKERS = 2
-OWN_LAYER_BYTES = 1_000_000
-MAX_WHEEL_LAYERS = 40
+OWN_LAYERS = 2  # scoring server, application
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,10 @@ class _Build:
             log.warn(
                 "layers", f"no Python {self.python.version} here to make bytecode with: the image will start slowly"
             )
-        self.layers = LayerStore(settings.cache, log, compiler)
+        self.layers = LayerStore(settings.cache, log, compiler, recipe.compression)
         # A base keeps its own Python and its bytecode: with conda it is the same layer that other images have.
-        self.below = LayerStore(settings.cache, log, find_compiler(bases.python.version)) if self.conda else self.layers
+        below = find_compiler(bases.python.version)
+        self.below = LayerStore(settings.cache, log, below, recipe.compression) if self.conda else self.layers
         self.bases, self.parts = bases, Parts(self.layers, self.python, log)
         self.resolver = Resolver(settings.cache, log, settings.wheels)
 
@@ -112,6 +113,9 @@ class _Build:
                 self.downloads.close()  # what is under way gives up
                 pool.shutdown(cancel_futures=True)
                 raise
+            finally:
+                self.layers.close()
+                self.below.close()
         for layers in made.values():
             check_paths(layers)
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
@@ -126,10 +130,12 @@ class _Build:
     def _make_all(self, pool: ThreadPoolExecutor) -> tuple[dict[Platform, Base], dict[Platform, list[Made]]]:
         platforms, parts = self.recipe.platforms, self.parts
         waiting = {platform: pool.submit(self.bases.make, platform, self.below) for platform in platforms}
-        conda = self._make_conda(pool)
+        models = group_models(self.recipe.models)
+        room = room_for_packages(self.bases.layer_count + OWN_LAYERS + len(models))
+        conda = self._make_conda(pool, room)
         chosen = {platform: self._choose(platform, conda[platform]) for platform in platforms}
         files = fetch_wheels([wheel for wheels in chosen.values() for wheel in wheels], self.downloads)
-        grouped = {p: group_wheels(wheels, files, MAX_WHEEL_LAYERS - len(conda[p])) for p, wheels in chosen.items()}
+        grouped = {p: group_wheels(wheels, files, room - len(conda[p])) for p, wheels in chosen.items()}
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
         groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
         started = {
@@ -137,7 +143,7 @@ class _Build:
             for names in sorted(groups, key=lambda names: -sum(files[name].stat().st_size for name in names))
         }
         tail = [pool.submit(parts.scoring)]
-        tail += [pool.submit(parts.model, model) for model in self.recipe.models]
+        tail += [pool.submit(parts.models, group) for group in models]
         tail.append(pool.submit(parts.application, self.recipe))
         bases = {platform: future.result() for platform, future in waiting.items()}
         made: dict[Platform, list[Made]] = {}
@@ -149,12 +155,13 @@ class _Build:
             made[platform] = [*base.layers, *taken, *rest]
         return bases, made
 
-    def _make_conda(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
+    def _make_conda(self, pool: ThreadPoolExecutor, room: int) -> dict[Platform, list[Made]]:
         """The layers of conda's packages: they must be there before wheels are chosen, which have to fit."""
         if self.conda is None:
             return {platform: [] for platform in self.recipe.platforms}
         wheels_follow = bool(self.environment.requirements)
-        started = self.conda.start(self.downloads, self.layers, pool, beside_wheels=wheels_follow)
+        at_most = room - min(LEAST_PACKAGE_LAYERS, room // 2) if wheels_follow else room
+        started = self.conda.start(self.downloads, self.layers, pool, at_most)
         return {
             platform: self.conda.settle([future.result() for future in futures])
             for platform, futures in started.items()
@@ -171,18 +178,6 @@ def fetch_wheels(wheels: Iterable[Wheel], downloads: Downloads) -> dict[str, Pat
     sources = {w.file_name: Source(w.file_name, w.location, w.digest, w.size_bytes) for w in wheels}
     digests = downloads.ensure_all(sources.values(), "wheels", count_text(len(sources), "wheel"))
     return {name: downloads.blobs.path(digest) for name, digest in digests.items()}
-
-
-def group_wheels(
-    wheels: Sequence[Wheel], files: Mapping[str, Path], at_most: int = MAX_WHEEL_LAYERS
-) -> list[list[Wheel]]:
-    """Which wheels share a layer: a large one has its own (*at_most* groups in all), the others are the last group."""
-    sizes = {wheel.file_name: files[wheel.file_name].stat().st_size for wheel in wheels}
-    large = [wheel for wheel in wheels if sizes[wheel.file_name] >= OWN_LAYER_BYTES]
-    large = sorted(large, key=lambda wheel: (-sizes[wheel.file_name], wheel.name))[: at_most - 1]
-    rest = [wheel for wheel in wheels if wheel not in large]
-    alone = [[wheel] for wheel in sorted(large, key=lambda wheel: wheel.name)]
-    return [*alone, rest] if rest else alone
 
 
 def _first(possible: Sequence[Interpreter]) -> Interpreter:

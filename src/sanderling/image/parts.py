@@ -13,9 +13,11 @@ from sanderling.image.bases.installed import replaced, whiteouts
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
+from sanderling.image.layers.sizes import packages_text
 from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
+from sanderling.image.packages.trimming import TESTS_APART, project_of
 from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe, SourceFile
 from sanderling.image.user_files import UserFiles
@@ -54,8 +56,10 @@ class Parts:
                 yield merge(dict(zip(names, every, strict=True)))
 
         # The cache calls a wheel by its sha256.
-        inputs = [astuple(self.python), [[name, files[name].name] for name in names]]
-        return self.layers.ensure("wheels", inputs, title, opened, compiled=True)
+        trimmed = [name for name in names if project_of(name) in TESTS_APART]
+        inputs = [astuple(self.python), [[name, files[name].name] for name in names], trimmed]
+        packages = packages_text((w.name, w.version, files[w.file_name].stat().st_size) for w in wheels)
+        return self.layers.ensure("wheels", inputs, title, opened, compiled=True, packages=packages)
 
     def scoring(self) -> Made:
         """The scoring server, from the package that is installed beside this one."""
@@ -72,13 +76,18 @@ class Parts:
         inputs = [[path, hashlib.sha256(content).hexdigest()] for path, content in contents.items()]
         return self.layers.ensure("scoring", inputs, SCORING, _given(entries), compiled=True)
 
-    def model(self, model: ModelFiles) -> Made:
-        """One model's files."""
-        folder = f"{APP_ROOT}/{model.folder}"
-        files = [SourceFile(f"{folder}/{path}", source) for path, source in sorted(model.files.items())]
+    def models(self, models: Sequence[ModelFiles]) -> Made:
+        """One layer for the files of *models*."""
+        files = [
+            SourceFile(f"{APP_ROOT}/{model.folder}/{path}", source)
+            for model in models
+            for path, source in sorted(model.files.items())
+        ]
         found = UserFiles(files, self.layers.check)
         inputs = [[path, sha256] for path, sha256, _ in found.inputs]
-        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", found.opened)
+        one = models[0]
+        title = f"model {one.name}:{one.version}" if len(models) == 1 else f"{len(models)} models"
+        return self.layers.ensure("model", inputs, title, found.opened)
 
     def application(self, recipe: Recipe) -> Made:
         """The scoring script and the files beside it."""

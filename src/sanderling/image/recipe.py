@@ -6,6 +6,7 @@
      "platforms": ["linux/amd64"], "tags": {}, "description": "",
      "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null,
      "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}]}
+     "platforms": ["linux/amd64"], "tags": {}, "description": "", "compression": "gzip"}
 
 FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
 one stands on, as `docker pull` takes it; null is Debian.
@@ -19,6 +20,7 @@ from typing import Any
 
 from sanderling.errors import Invalid
 from sanderling.image.bases.reference import parse_base
+from sanderling.image.layers.codec import Compression, parse_compression
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
@@ -67,6 +69,7 @@ class Recipe:
     base: str | None = None
     requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
     wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
+    compression: Compression = "gzip"
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -140,6 +143,7 @@ class Recipe:
             "base": self.base,
             "requirements": file(self.requirements) if self.requirements else None,
             "wheels": [file(item) for item in self.wheels],
+            "compression": self.compression,
         }
 
     @classmethod
@@ -166,6 +170,7 @@ class Recipe:
                 base=str(data["base"]) if data.get("base") else None,
                 requirements=file(data["requirements"]) if data.get("requirements") else None,
                 wheels=tuple(file(item) for item in data.get("wheels") or ()),
+                compression=parse_compression(str(data.get("compression") or "gzip")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

@@ -104,6 +104,7 @@ class Image:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
+        compression: str | None = None,
         progress: Progress | None = None,
         schema: Path | str | None = None,
         base: str | None = None,
@@ -123,6 +124,7 @@ class Image:
             tags: Key and value pairs, which become labels of the image.
             properties: Key and value pairs that never change.
             description: A sentence for people.
+            compression: gzip, which every engine reads, or zstd, which is smaller; None means gzip.
             progress: Called with a file's name, bytes sent and bytes in all.
             schema: azureml's schema file, in or below the script's folder; it keeps its place beside the script.
             base: The image to build upon, as `docker pull` takes it; None means Debian.
@@ -163,6 +165,8 @@ class Image:
             body["requirements"] = {"digest": pip.digest} if pip else None
             body["wheels"] = [{"path": f.path, "digest": f.digest} for f in wheels]
         images = endpoint("api", "v1", "workspaces", workspace.name, "images")
+        if compression is not None:
+            body["compression"] = compression
         try:
             answer = workspace.client.call("POST", images, body=body)
         except Invalid as error:
@@ -272,6 +276,24 @@ class Image:
                 return
             if deadline is not None and monotonic() > deadline and not ended:
                 raise Unavailable(f"image {self.id} is still {answer['state']} after {timeout_s:.0f} s")
+
+    def sizes(self, previous: int | None = None) -> Mapping[str, Any]:
+        """Say where the image's bytes are.
+
+        Args:
+            previous: The version that a device has; None means the one built before this one.
+
+        Returns:
+            `{id, previous, platforms: [{platform, sizeBytes, sharedBytes, downloadBytes, layers}]}`, a layer being
+            `{digest, title, sizeBytes, isNew, sharedWith, packages: [{name, version, sizeBytes}]}`. Bytes are as
+            compressed. `downloadBytes` is what a device that has the previous version fetches.
+
+        Raises:
+            Conflict: The image is not built.
+            NotFound: There is no such previous version.
+        """
+        path = endpoint(*self._segments, "sizes")
+        return dict(self.workspace.client.call("GET", path, params={"previous": previous}))
 
     def cancel(self) -> None:
         """Ask the server to stop the build."""

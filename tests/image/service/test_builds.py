@@ -207,7 +207,7 @@ class TestWorkers:
         failed = wait(builds, build)
         assert (failed.state, failed.error_kind) == ("failed", "invalid")
         assert failed.error is not None
-        assert "package 'beta': no index has it" in failed.error
+        assert "package 'beta' (the environment file, line 3): no index has it" in failed.error
         assert failed.seconds is not None
         page = builds.read_log("demo", "digits", 1)
         last = page.events[-1]

@@ -39,6 +39,11 @@ class BaseMaker(Protocol):
         """The Python that all these bases have; its glibc is the oldest of theirs."""
         ...
 
+    @property
+    def layer_count(self) -> int:
+        """How many layers an image on these bases has at most, before any of its own."""
+        ...
+
     def make(self, platform: Platform, layers: LayerStore) -> Base:
         """Return the base for *platform*, its layers in the store of *layers*."""
         ...

@@ -28,6 +28,7 @@ from sanderling.errors import Invalid, SanderlingError, Unavailable
 from sanderling.image.check import check
 from sanderling.image.events import Event, now_text
 from sanderling.image.figures import size_text
+from sanderling.image.layers.codec import Compression
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.service.build_log import BuildLog, read_page
@@ -129,6 +130,7 @@ class ImageBuilds:
         base: str | None = None,
         requirements: Path | None = None,
         wheels: Sequence[SourceFile] = (),
+        compression: Compression = "gzip",
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -151,6 +153,7 @@ class ImageBuilds:
             base=base,
             requirements=SourceFile("the requirements file", requirements) if requirements else None,
             wheels=tuple(wheels),
+            compression=compression,
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

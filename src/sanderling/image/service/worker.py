@@ -27,6 +27,7 @@ from sanderling.image.bases.reference import places_of_bases
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
 from sanderling.image.keep import read_json
+from sanderling.image.layers.sizes import layers_record
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import Recipe
@@ -118,21 +119,13 @@ def _push_target(spec: dict[str, Any], secrets: dict[str, str]) -> PushTarget | 
 
 
 def _result(image: Assembled, sent: int, seconds: float) -> dict[str, Any]:
-    layers = {layer.digest: layer for manifest in image.manifests for layer in manifest.layers}
     return {
         "digest": str(image.descriptor.digest),
         "sizeBytes": image.size_bytes,
         "sentBytes": sent,
         "bases": [dict(record) for record in image.bases],
         "seconds": round(seconds, 3),
-        "layers": [
-            {
-                "digest": str(layer.digest),
-                "sizeBytes": layer.size,
-                "title": layer.annotations.get("io.sanderling.layer"),
-            }
-            for layer in layers.values()
-        ],
+        "layers": layers_record(image.with_platforms()),
     }
 
 

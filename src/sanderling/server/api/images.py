@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from sanderling.errors import Conflict, Invalid, NotFound
-from sanderling.image import ImageBuild, ModelFiles, SourceFile
+from sanderling.image import ImageBuild, ModelFiles, SourceFile, size_report
 from sanderling.oci import Digest
 from sanderling.server.api.depends import MAX_WAIT_S, PartsDep, Shape, WorkspaceDep, wait_for
 from sanderling.server.parts import Parts
@@ -55,6 +55,7 @@ class NewImage(Shape):
     base: str | None = Field(default=None, max_length=1024)
     requirements: EnvironmentContent | None = None
     wheels: list[Content] = Field(default_factory=list)
+    compression: Literal["gzip", "zstd"] = "gzip"
 
 
 class ImageShape(Shape):
@@ -79,6 +80,41 @@ class ImageShape(Shape):
 
 class ImageList(Shape):
     images: list[ImageShape]
+
+
+class PackageSize(Shape):
+    name: str
+    version: str
+    size_bytes: int
+
+
+class LayerSize(Shape):
+    """isNew: a device that has the previous image must fetch it. A package's size is that of its own file."""
+
+    digest: str
+    title: str
+    size_bytes: int
+    is_new: bool
+    shared_with: list[str]
+    packages: list[PackageSize]
+
+
+class PlatformSizes(Shape):
+    """Bytes as compressed: what a pull moves."""
+
+    platform: str
+    size_bytes: int
+    shared_bytes: int
+    download_bytes: int
+    layers: list[LayerSize]
+
+
+class ImageSizes(Shape):
+    """previous: the image that a device is taken to have; null when there is none."""
+
+    id: str
+    previous: str | None
+    platforms: list[PlatformSizes]
 
 
 class LogEvent(Shape):
@@ -123,6 +159,7 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
                 _source(parts, ws, "the requirements", body.requirements.digest) if body.requirements else None
             ),
             wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
+            compression=body.compression,
         )
     return shape(parts, build)
 
@@ -144,6 +181,30 @@ def get_latest_image(parts: PartsDep, ws: WorkspaceDep, name: str) -> ImageShape
 def get_image(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> ImageShape:
     """Describe one version of an image."""
     return shape(parts, parts.builds.get(ws, name, version))
+
+
+@router.get("/{name}/versions/{version}/sizes")
+def get_image_sizes(
+    parts: PartsDep,
+    ws: WorkspaceDep,
+    name: str,
+    version: int,
+    previous: Annotated[
+        int | None, Query(ge=1, description="the version that a device has; null: the one before")
+    ] = None,
+) -> ImageSizes:
+    """Say where the bytes of an image are: by layer and package, shared with which images, new to a device."""
+    build = parts.builds.get(ws, name, version)
+    if build.state != "succeeded":
+        raise Conflict(f"image '{build.id}' is {build.state}; only an image that was built has sizes")
+    built = [other for other in parts.builds.list(ws) if other.state == "succeeded" and other.id != build.id]
+    earlier = [other for other in built if other.name == name and other.version < version]
+    before = max(earlier, key=lambda other: other.version, default=None)
+    if previous is not None:
+        before = parts.builds.get(ws, name, previous)
+    report = size_report(build.layers, {other.id: other.layers for other in built}, before.layers if before else None)
+    shown = {"id": build.id, "previous": before.id if before else None, "platforms": report}
+    return ImageSizes.model_validate(shown)
 
 
 @router.get("/{name}/versions/{version}/log")
