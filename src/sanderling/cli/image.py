@@ -119,7 +119,7 @@ def build(
     if here.is_wanted:
         inputs = Inputs(
             script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
-            description or "",
+            description or "", compression,
         )  # fmt: skip
         build_here(out, inputs, here)
         return
