@@ -39,6 +39,10 @@ def build(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be repeated.")] = None,
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
+    sample_input: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A request's body that run() must answer before it is pushed.")
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Try init() and run() before it is pushed.")] = True,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is built.")] = True,
     json_: Json = False,
 ) -> None:
@@ -59,6 +63,8 @@ def build(
             tags=tags,
             description=description,
             progress=meter,
+            sample_input=sample_input,
+            gate=gate,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 from sanderling.image.build import BuildSettings, build, check
 from sanderling.image.environment.conda_file import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
+from sanderling.image.gate.box import NoSandbox
+from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.limits import Limits
+from sanderling.image.gate.verdict import GateFailed
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.script import ScriptInvalid, check_script
@@ -46,11 +50,15 @@ __all__ = [
     "Environment",
     "EnvironmentInvalid",
     "Event",
+    "GateFailed",
+    "GateSettings",
     "ImageBuild",
     "ImageBuilds",
     "ImageNotFound",
+    "Limits",
     "Log",
     "ModelFiles",
+    "NoSandbox",
     "PushTarget",
     "Recipe",
     "ScriptInvalid",

@@ -1,4 +1,4 @@
-"""Build one image: check, choose, fetch, make layers, assemble. No program of the user runs.
+"""Build one image: check, choose, fetch, make layers, assemble, try. No program of the user runs before the last.
 
 What is slow and independent goes side by side: the base is unpacked while wheels
 are chosen and fetched; two layers are made at once.
@@ -7,7 +7,7 @@ are chosen and fetched; two layers are made at once.
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
@@ -19,6 +19,7 @@ from sanderling.image.downloads import Downloads, Source
 from sanderling.image.environment.conda_file import Environment, parse_environment
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
+from sanderling.image.gate.gate import GateSettings, pass_gate
 from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.layer_file import Layer
@@ -36,11 +37,12 @@ MAX_WHEEL_LAYERS = 40
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """What is the machine's and not the image's: the cache folder and Debian mirrors (None: the host's)."""
+    """What is the machine's and not the image's: the cache folder, Debian mirrors (None: the host's), the gate."""
 
     cache: Path
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 def check(recipe: Recipe) -> Environment:
@@ -54,6 +56,8 @@ def check(recipe: Recipe) -> Environment:
     for model in recipe.models:
         for path, source in model.files.items():
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
+    if recipe.sample_input is not None:
+        _require(recipe.sample_input.source, f"the sample input '{recipe.sample_input.path}'")
     if recipe.environment is None:
         return Environment()
     return parse_environment(_read(recipe.environment.source, "the environment file"), recipe.environment.path)
@@ -63,13 +67,15 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
     """Make the image of *recipe*; return it and the store that has its blobs.
 
     The same recipe and the same choice of packages give the same digest. Raises
-    the errors of `check`, ResolutionFailed, SamePath, DownloadFailed and those of
-    a base that cannot be trusted; then no image is left, and the cache is sound.
+    the errors of `check`, ResolutionFailed, SamePath, DownloadFailed, GateFailed and those
+    of a base that cannot be trusted; then no image is left, and the cache is sound.
     """
     environment = check(recipe)
     for note in environment.notes:
         log.say("environment", note)
-    return _Build(recipe, environment, settings, log).run()
+    image, blobs = _Build(recipe, environment, settings, log).run()
+    pass_gate(recipe, image, blobs, settings.cache, settings.gate, log)
+    return image, blobs
 
 
 class _Build:

@@ -3,7 +3,8 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": ""}
+     "platforms": ["linux/amd64"], "tags": {}, "description": "",
+     "sampleInput": {"path": NAME, "source": FILE} or null, "gate": true}
 
 FILE is a path on this machine. Where sources come from is the caller's matter.
 """
@@ -59,6 +60,8 @@ class Recipe:
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    sample_input: SourceFile | None = None  # what run() is tried with; its path is what messages call it
+    gate: bool = True  # whether the image is tried before it is published
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -115,6 +118,8 @@ class Recipe:
             "platforms": [str(platform) for platform in self.platforms],
             "tags": dict(self.tags),
             "description": self.description,
+            "sampleInput": file(self.sample_input) if self.sample_input else None,
+            "gate": self.gate,
         }
 
     @classmethod
@@ -137,6 +142,8 @@ class Recipe:
                 platforms=tuple(Platform.parse(text) for text in data.get("platforms") or ("linux/amd64",)),
                 tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
                 description=str(data.get("description") or ""),
+                sample_input=file(data["sampleInput"]) if data.get("sampleInput") else None,
+                gate=data.get("gate") is not False,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

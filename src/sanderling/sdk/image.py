@@ -103,6 +103,8 @@ class Image:
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
         progress: Progress | None = None,
+        sample_input: Path | str | None = None,
+        gate: bool = True,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -118,6 +120,8 @@ class Image:
             properties: Key and value pairs that never change.
             description: A sentence for people.
             progress: Called with a file's name, bytes sent and bytes in all.
+            sample_input: A file with the body of a request; `run()` must answer it before the image is published.
+            gate: Whether `init()`, and `run()` with the sample, are tried before the image is published.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -131,8 +135,9 @@ class Image:
         script_file = _scoring_script(Path(script))
         files = [file for item in dependencies for file in _dependency(Path(item), Path(script).absolute().parent)]
         conda = local_file(Path(environment).absolute(), Path(environment).name) if environment is not None else None
+        sample = local_file(Path(sample_input).absolute(), Path(sample_input).name) if sample_input else None
         ids = [_model_id(workspace, model) for model in models]
-        for file in (script_file, *files, *([conda] if conda else [])):
+        for file in (script_file, *files, *([conda] if conda else []), *([sample] if sample else [])):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
         body = {
             "name": name,
@@ -144,6 +149,8 @@ class Image:
             "properties": dict(properties or {}),
             "description": description or "",
             "platforms": list(platforms) if platforms else None,
+            "sampleInput": {"path": sample.path, "digest": sample.digest} if sample else None,
+            "gate": gate,
         }
         path = endpoint("api", "v1", "workspaces", workspace.name, "images")
         try:

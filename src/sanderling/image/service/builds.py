@@ -125,6 +125,8 @@ class ImageBuilds:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str = "",
+        sample_input: SourceFile | None = None,
+        gate: bool = True,
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -143,6 +145,8 @@ class ImageBuilds:
             platforms=tuple(Platform.parse(text) for text in platforms),
             tags=dict(tags or {}),
             description=description,
+            sample_input=sample_input,
+            gate=gate,
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

@@ -1,7 +1,8 @@
 """One build as a process: ``python -m sanderling.image SPEC.json``; events are JSON lines on standard output.
 
     {"recipe": {...}, "cache": DIR, "output": {"layout": DIR} or {"push": {...}},
-     "debianMirror": URL or null, "debianSecurityMirror": URL or null, "supervised": false}
+     "debianMirror": URL or null, "debianSecurityMirror": URL or null, "supervised": false,
+     "memoryBytes": N or null, "gate": {"timeS": N, "memoryBytes": N or null, "isRequired": false}}
 
 The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message"}}``. Exit
 code 0: done; 1: it failed; 2: the input cannot be built.
@@ -16,6 +17,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from sanderling.errors import Conflict, Denied, Invalid, NotFound, SanderlingErr
 from sanderling.image.assembly import Assembled
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
+from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.limits import Limits
 from sanderling.image.keep import read_json
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.recipe import Recipe
@@ -70,15 +74,25 @@ def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -
     recipe = Recipe.from_json(spec.get("recipe") or {})
     if not isinstance(spec.get("cache"), str):
         raise Invalid("the build's description names no cache folder")
-    settings = BuildSettings(Path(spec["cache"]), spec.get("debianMirror"), spec.get("debianSecurityMirror"))
-    image, blobs = build(recipe, settings, log)
+    settings = BuildSettings(
+        Path(spec["cache"]), spec.get("debianMirror"), spec.get("debianSecurityMirror"), _gate(spec.get("gate") or {})
+    )
     try:
+        image, blobs = build(recipe, settings, log)
         return image, _publish(image, blobs, spec, secrets, log)
     except DamagedLayer as e:
         log.warn("layers", f"the cached layer {e.digest} is damaged and is made anew")
-        blobs.delete(e.digest)
+        FileBlobs(settings.cache / "layers").delete(e.digest)
     image, blobs = build(recipe, settings, log)
     return image, _publish(image, blobs, spec, secrets, log)
+
+
+def _gate(data: Mapping[str, Any]) -> GateSettings:
+    try:
+        limits = Limits(float(data.get("timeS") or Limits().time_s), data.get("memoryBytes"))
+        return GateSettings(limits, data.get("isRequired") is True)
+    except (TypeError, ValueError) as e:
+        raise Invalid(f"the gate's settings cannot be read: {e}") from e
 
 
 def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: dict[str, str], log: Log) -> int:

@@ -36,7 +36,10 @@ class EnvironmentContent(Shape):
 
 
 class NewImage(Shape):
-    """environment: the conda file. models: "name:version". platforms: null builds for the server's own."""
+    """environment: the conda file. models: "name:version". platforms: null builds for the server's own.
+
+    gate: whether init(), and run() with sampleInput, are tried before the image is published.
+    """
 
     name: str
     script: Content
@@ -47,6 +50,8 @@ class NewImage(Shape):
     properties: dict[str, str] = Field(default_factory=dict)
     description: str = ""
     platforms: list[str] | None = None
+    sample_input: Content | None = None
+    gate: bool = True
 
 
 class ImageShape(Shape):
@@ -109,6 +114,8 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             tags=body.tags,
             properties=body.properties,
             description=body.description,
+            sample_input=_sample(parts, ws, body.sample_input) if body.sample_input else None,
+            gate=body.gate,
         )
     return shape(parts, build)
 
@@ -185,6 +192,10 @@ def _source(parts: Parts, ws: str, what: str, digest_text: str) -> Path:
     if digest not in parts.workspaces.find_sizes(ws, [digest]):
         raise Invalid(f"the content of {what!r} ({digest}) was not sent to workspace '{ws}'")
     return parts.workspace_blobs.path(digest)
+
+
+def _sample(parts: Parts, ws: str, sample: Content) -> SourceFile:
+    return SourceFile(sample.path, _source(parts, ws, sample.path, sample.digest))
 
 
 def _model(parts: Parts, ws: str, model_id: str) -> ModelFiles:
