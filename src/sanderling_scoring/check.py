@@ -15,6 +15,7 @@ run() was not called. Exit codes: 0 it scores; 3 it does not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -67,10 +68,8 @@ def run(settings: Settings) -> int:
     report = _Report(settings.report_fd)
     code = _run(settings, report)
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError):
             stream.flush()
-        except (OSError, ValueError):
-            pass
     os._exit(code)
 
 

@@ -109,6 +109,6 @@ class Launch:
         return user.uid or _UNPRIVILEGED, user.gid or _UNPRIVILEGED
 
     def probe(self, *walls: str) -> list[str]:
-        """Return a command that succeeds where sandboxes work: one of the host's root, and *walls*, that does nothing."""
+        """Return a command that succeeds where sandboxes with *walls* work: on the host's root, it does nothing."""
         args = ["--unshare-user", "--unshare-pid", "--disable-userns", *walls, "--ro-bind", "/", "/", "--", "/bin/true"]
         return self.argv(args, [], (_UNPRIVILEGED, _UNPRIVILEGED))

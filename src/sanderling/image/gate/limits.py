@@ -70,7 +70,7 @@ def _threads_of(uid: int) -> int:
         if folder.name.isdigit():
             try:
                 if folder.stat().st_uid == uid:
-                    found += len(os.listdir(folder / "task"))
+                    found += sum(1 for _ in (folder / "task").iterdir())
             except OSError:
                 continue
     return found
