@@ -1,5 +1,6 @@
 """`sanderling image`: build, list, show, logs; copy is in `image_copy`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -122,6 +123,8 @@ def show(name: Named, json_: Json = False) -> None:
             ("image", image.id),
             ("state", image.state),
             ("error", image.error),
+            ("culprit", culprit_text(image.culprit)),
+            ("requested by", image.requested_by),
             ("location", image.location),
             ("digest", image.digest),
             ("size", size_text(image.size_bytes)),
@@ -134,6 +137,12 @@ def show(name: Named, json_: Json = False) -> None:
         ]
     )
     out.result(image.to_json())
+
+
+def culprit_text(culprit: Mapping[str, object]) -> str | None:
+    """What a failed build blames, in one line; None when it does not know."""
+    told = [f"{name} {culprit[name]}" for name in ("package", "file", "line") if name in culprit]
+    return ", ".join(told) or None
 
 
 @app.command(epilog=example("sanderling image logs digits:1 --follow"))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -20,11 +20,27 @@ UNNAMED_ENVIRONMENT = "the environment file"
 
 
 class BuildFailed(SanderlingError):
-    """The build of an image ended without one."""
+    """The build of an image ended without one.
 
-    def __init__(self, image_id: str, state: str, reason: str) -> None:
+    Attributes:
+        image_id: `name:version`.
+        state: failed or cancelled.
+        reason: Why.
+        lines: The last lines of the build's log, at most 30.
+        culprit: What is to blame, as far as it is known: `file`, `line`, `package`.
+    """
+
+    def __init__(
+        self,
+        image_id: str,
+        state: str,
+        reason: str,
+        lines: Sequence[str] = (),
+        culprit: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(f"image {image_id} {state}: {reason}" if reason else f"image {image_id} {state}")
         self.image_id, self.state, self.reason = image_id, state, reason
+        self.lines, self.culprit = tuple(lines), dict(culprit or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,9 @@ class Image:
         models: The models inside, as `name:version`.
         seconds: How long the build took.
         error: Why it failed.
+        error_lines: The last lines of a failed build's log.
+        culprit: What a failed build blames, as far as it is known: `file`, `line`, `package`.
+        requested_by: Who asked for it: `owner`, or `workspace NAME` for a token of one.
     """
 
     workspace: Workspace
@@ -83,6 +102,9 @@ class Image:
     created_time: datetime | None
     seconds: float | None
     error: str | None
+    error_lines: Sequence[str] = ()
+    culprit: Mapping[str, Any] = field(default_factory=dict)
+    requested_by: str | None = None
 
     @property
     def id(self) -> str:
@@ -227,7 +249,8 @@ class Image:
                 on_event(event)
         image = self.refresh()
         if image.state != "succeeded":
-            raise hinted(BuildFailed(image.id, image.state, image.error or ""), f"sanderling image logs {image.id}")
+            failed = BuildFailed(image.id, image.state, image.error or "", image.error_lines, image.culprit)
+            raise hinted(failed, f"sanderling image logs {image.id}")
         return image
 
     def logs(self, *, follow: bool = False, timeout_s: float | None = None) -> Iterator[LogEvent]:
@@ -293,7 +316,15 @@ class Image:
             created_time=parse_time(values.get("createdAt")),
             seconds=values.get("seconds"),
             error=values.get("error"),
+            error_lines=tuple(values.get("errorLines") or ()),
+            culprit={key: value for key, value in (values.get("culprit") or {}).items() if value is not None},
+            requested_by=values.get("requestedBy"),
         )
+
+    def record(self) -> Mapping[str, Any]:
+        """Ask for the build's record: inputs by digest, seconds by step, layers, who asked."""
+        answer = self.workspace.client.call("GET", endpoint(*self._segments, "record"))
+        return dict(answer)
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -313,6 +344,9 @@ class Image:
             "createdAt": self.created_time.isoformat() if self.created_time else None,
             "seconds": self.seconds,
             "error": self.error,
+            "errorLines": list(self.error_lines),
+            "culprit": dict(self.culprit) or None,
+            "requestedBy": self.requested_by,
         }
 
 

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -106,14 +107,28 @@ class TestQueue:
             builds.create("demo", "Digits!", script=SourceFile("score.py", score))
         assert builds.list("demo") == []
 
-    def test_the_queue_has_a_bound(self, make_builds: MakeBuilds, score: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sanderling.image.service.builds.MAX_QUEUED", 2)
-        builds = make_builds()
+    def test_the_queue_has_a_bound(self, make_builds: MakeBuilds, score: Path) -> None:
+        builds = make_builds(max_queued=2)
         script = SourceFile("score.py", score)
         for _ in range(2):
             builds.create("demo", "digits", script=script)
         with pytest.raises(Unavailable, match="2 builds wait"):
             builds.create("demo", "digits", script=script)
+
+    def test_the_bound_holds_for_many_who_ask_at_once(self, make_builds: MakeBuilds, score: Path) -> None:
+        builds = make_builds(max_queued=3)
+        script = SourceFile("score.py", score)
+
+        def ask(number: int) -> bool:
+            try:
+                builds.create("demo", f"digits-{number % 4}", script=script)
+            except Unavailable:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(ask, range(24))) == 3
+        assert len(builds.list("demo")) == 3
 
     def test_what_is_not_there_is_not_found(self, make_builds: MakeBuilds) -> None:
         builds = make_builds()

@@ -43,6 +43,11 @@ class GateSettings:
     limits: Limits = field(default_factory=Limits)
     is_required: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """As a worker reads it."""
+        limits = self.limits
+        return {"timeS": limits.time_s, "memoryBytes": limits.memory_bytes, "isRequired": self.is_required}
+
 
 def host_platform() -> Platform:
     """What this machine runs."""

@@ -4,16 +4,19 @@
      "debianMirror": URL or null, "debianSecurityMirror": URL or null, "supervised": false,
      "memoryBytes": N or null, "gate": {"timeS": N, "memoryBytes": N or null, "isRequired": false}}
 
-The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message"}}``. Exit
-code 0: done; 1: it failed; 2: the input cannot be built.
+The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message", "culprit"}}``,
+the culprit being ``{"file", "line", "package"}`` as far as they are known. Exit code
+0: done; 1: it failed; 2: the input cannot be built.
 
 Secrets of a push come as one line of JSON on standard input, never as arguments.
 When *supervised*, standard input stays open as long as the server lives: its end
 ends this process.
 """
 
+import errno
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -32,6 +35,7 @@ from sanderling.image.gate.limits import Limits
 from sanderling.image.keep import read_json
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.recipe import Recipe
+from sanderling.image.service.record import inputs_of
 from sanderling.oci import Digest
 
 KINDS: tuple[tuple[type[SanderlingError], str], ...] = (
@@ -57,13 +61,39 @@ def run(arguments: list[str]) -> int:
     log = Log(_print_event)
     try:
         secrets = _read_secrets(spec)
+        _bound_memory(spec.get("memoryBytes"))
         image, sent = build_and_publish(spec, secrets, log)
     except SanderlingError as e:
         kind = next((word for kind, word in KINDS if isinstance(e, kind)), "invalid")
-        _print({"error": {"kind": kind, "message": e.message}})
+        _print({"error": {"kind": kind, "message": e.message, "culprit": culprit_of(e)}})
         return 2 if isinstance(e, Invalid | NotFound) else 1
-    _print({"result": _result(image, sent, time.monotonic() - started)})
+    except MemoryError:
+        text = "the build needs more memory than a build may take on this server"
+        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
+        return 1
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = "the disk of the build cache is full; make room and build again"
+        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
+        return 1
+    inputs = inputs_of(Recipe.from_json(spec["recipe"]))
+    _print({"result": _result(image, sent, time.monotonic() - started) | {"inputs": inputs}})
     return 0
+
+
+def culprit_of(error: SanderlingError) -> dict[str, Any]:
+    """The file, line and package that *error* names, as far as it does."""
+    found = {name: getattr(error, name, None) for name in ("file", "line", "package")}
+    return {name: value for name, value in found.items() if isinstance(value, str | int) and value != ""}
+
+
+def _bound_memory(memory_bytes: object) -> None:
+    """Bound the addresses of this process and of all that it starts."""
+    if isinstance(memory_bytes, int) and memory_bytes > 0:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        bound = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
 def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -> tuple[Assembled, int]:

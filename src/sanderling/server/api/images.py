@@ -12,7 +12,7 @@ from pydantic import Field
 from sanderling.errors import Conflict, Invalid, NotFound
 from sanderling.image import ImageBuild, ModelFiles, SourceFile
 from sanderling.oci import Digest
-from sanderling.server.api.depends import MAX_WAIT_S, PartsDep, Shape, WorkspaceDep, wait_for
+from sanderling.server.api.depends import MAX_WAIT_S, CallerDep, PartsDep, Shape, WorkspaceDep, wait_for
 from sanderling.server.parts import Parts
 
 router = APIRouter(prefix="/workspaces/{ws}/images", tags=["images"])
@@ -54,6 +54,14 @@ class NewImage(Shape):
     gate: bool = True
 
 
+class Culprit(Shape):
+    """What a failed build names as its cause, as far as it is known."""
+
+    file: str | None = None
+    line: int | None = None
+    package: str | None = None
+
+
 class ImageShape(Shape):
     name: str
     version: int
@@ -72,6 +80,9 @@ class ImageShape(Shape):
     finished_at: datetime | None
     seconds: float | None
     error: str | None
+    error_lines: list[str] = Field(default_factory=list, description="the last lines of a failed build's log")
+    culprit: Culprit | None = None
+    requested_by: str | None = None
 
 
 class ImageList(Shape):
@@ -97,7 +108,7 @@ class LogPage(Shape):
 
 
 @router.post("", status_code=202)
-def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape:
+def build_image(parts: PartsDep, ws: WorkspaceDep, caller: CallerDep, body: NewImage) -> ImageShape:
     """Queue a build from content that was sent before. Its log tells how it goes."""
     with parts.models_in_use:
         build = parts.builds.create(
@@ -116,6 +127,7 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             description=body.description,
             sample_input=_sample(parts, ws, body.sample_input) if body.sample_input else None,
             gate=body.gate,
+            requested_by="owner" if caller.is_owner else f"workspace {caller.workspace}",
         )
     return shape(parts, build)
 
@@ -161,6 +173,21 @@ async def read_build_log(
 
     found = await wait_for(parts, wait_s + 1, lambda: read(wait_s))
     return LogPage.model_validate(found if found is not None else await read(0))
+
+
+@router.get("/{name}/versions/{version}/record")
+def get_build_record(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> dict[str, Any]:
+    """Return what is recorded of a build: inputs by digest, seconds by step, layers, who asked, what was to blame."""
+    build = parts.builds.get(ws, name, version)
+    return {
+        "id": build.id,
+        "state": build.state,
+        "digest": build.digest,
+        "sizeBytes": build.size_bytes,
+        "seconds": build.seconds,
+        "layers": list(build.layers),
+        **build.record,
+    }
 
 
 @router.post("/{name}/versions/{version}/cancel")
