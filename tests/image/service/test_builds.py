@@ -43,7 +43,7 @@ def make_builds(tmp_path: Path, engine: Engine, shared_cache: Path) -> Iterator[
         builds.close()
 
 
-def wait(builds: ImageBuilds, build: ImageBuild, timeout_s: float = 120) -> ImageBuild:
+def wait(builds: ImageBuilds, build: ImageBuild, timeout_s: float = 250) -> ImageBuild:
     deadline = time.monotonic() + timeout_s
     after = 0
     while not (now := builds.get(build.workspace, build.name, build.version)).is_finished:
