@@ -55,13 +55,13 @@ def settings(shared_cache: Path) -> BuildSettings:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(shared_cache: Path) -> Iterator[None]:
-    """No process of a sandbox and no root outlives its trial."""
+    """No process of a sandbox and no folder outlives its trial."""
     yield
     deadline = time.monotonic() + 5
     while found := boxed():
         assert time.monotonic() < deadline, f"left: {found}"
         time.sleep(0.05)
-    assert not list((shared_cache / "gate").glob("*/roots/*"))
+    assert not list((shared_cache / "gate").glob("*/uses/*"))
 
 
 def boxed() -> list[bytes]:

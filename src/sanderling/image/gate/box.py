@@ -17,13 +17,14 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sanderling.errors import Unavailable
 from sanderling.image.gate.limits import Limits, memory_of
+from sanderling.image.gate.roots import Laid
+from sanderling.image.recipe import APP_ROOT
 from sanderling.oci import ImageConfig
-from sanderling.sandbox.bubblewrap import DEFAULT_PATH, Command, File, Walls, arguments, find_user
+from sanderling.sandbox.bubblewrap import DEFAULT_PATH, Command, File, Mount, Walls, arguments, find_user
 from sanderling.sandbox.launch import Launch, Prepared
 from sanderling.sandbox.processes import kill_sandbox
 from sanderling.sandbox.rootfs import ensure_mount_point
@@ -95,8 +96,8 @@ class Box:
         if done.returncode != 0:
             raise NoSandbox(_last_line(done.stderr) or f"bubblewrap ended with code {done.returncode}")
 
-    def run(self, root: Path, config: ImageConfig, more: Sequence[str], files: Mapping[str, bytes]) -> Outcome:
-        """Run the entry point of *config* on *root* with *more* arguments.
+    def run(self, laid: Laid, config: ImageConfig, more: Sequence[str], files: Mapping[str, bytes]) -> Outcome:
+        """Run the entry point of *config* on *laid* with *more* arguments.
 
         "{report}" in an argument becomes the number of the file descriptor for the
         report. *files* are shown below /run. Raises NoSandbox, and Invalid for an
@@ -104,7 +105,7 @@ class Box:
         """
         run = _Run(self._launch, self._limits)
         try:
-            run.start(root, config, more, files)
+            run.start(laid, config, more, files)
             return run.watch()
         finally:
             run.end()
@@ -122,7 +123,8 @@ class _Run:
         self._streams: dict[int, _Tail] = {}
         self._began = self._measured = 0.0
 
-    def start(self, root: Path, config: ImageConfig, more: Sequence[str], files: Mapping[str, bytes]) -> None:
+    def start(self, laid: Laid, config: ImageConfig, more: Sequence[str], files: Mapping[str, bytes]) -> None:
+        root = laid.root
         user = find_user(config.user, root)
         outside = self._launch.outside(user)
         report = self._pipe_from(_REPORT_BYTES)
@@ -134,11 +136,16 @@ class _Run:
         command = Command(argv, variables, config.working_dir or "/", user, HOSTNAME)
         shown = [File(self._prepared.hold(content), f"run/{name}") for name, content in files.items()]
         walls = Walls(has_network=False, memory_folder_bytes=self._limits.memory_folder_bytes)
-        options = arguments(self._launch.reachable(str(root), "root"), command, [], shown, walls)
+        staged, mounts = [(str(root), "root")], []
+        if laid.application is not None:
+            place = ensure_mount_point(root, f"/{APP_ROOT}", folder=True)
+            staged.append((str(laid.application), "app"))
+            mounts.append(Mount(self._launch.reachable(str(laid.application), "app"), place, is_read_only=True))
+        options = arguments(self._launch.reachable(str(root), "root"), command, mounts, shown, walls)
         options = ["--json-status-fd", str(status), *options]
         args = self._prepared.hold("\0".join(options).encode() + b"\0")
         limits = self._limits.for_each(outside[0])
-        started = self._launch.argv(["--args", str(args), "--", *argv], [(str(root), "root")], outside, limits)
+        started = self._launch.argv(["--args", str(args), "--", *argv], staged, outside, limits)
         self._began = time.monotonic()
         try:
             self._process = subprocess.Popen(

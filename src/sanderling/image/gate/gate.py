@@ -107,9 +107,9 @@ def _try(
         files = {sample[0]: sample[1]}
         arguments += ["--sample", f"/run/{sample[0]}"]
     began = time.monotonic()
-    with Roots(cache, blobs).opened(manifest, config) as root:
+    with Roots(cache, blobs).opened(manifest, config) as laid:
         laid_out_s = time.monotonic() - began
-        outcome = box.run(root, config, arguments, files)
+        outcome = box.run(laid, config, arguments, files)
     try:
         report = judge(outcome, recipe.script.path, settings.limits)
     except GateFailed as e:
