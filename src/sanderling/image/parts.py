@@ -13,6 +13,7 @@ from sanderling.image.debian.rootfs import build_root
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
+from sanderling.image.layers.layer_file import FileChanged
 from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
@@ -77,17 +78,19 @@ class Parts:
         """One model's files."""
         files = {f"{APP_ROOT}/{model.folder}/{path}": source for path, source in sorted(model.files.items())}
         entries = [file_entry(path, source) for path, source in files.items()]
+        at_rest = _unchanged(entries)
         inputs = [[path, hash_file(source)] for path, source in files.items()]
-        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", _given(entries))
+        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", at_rest)
 
     def application(self, recipe: Recipe) -> Made:
         """The scoring script and the files beside it."""
         files = sorted((recipe.script, *recipe.files), key=lambda file: file.path)
         entries = [file_entry(f"{APP_ROOT}/{f.path}", f.source, executable=f.executable) for f in files]
+        at_rest = _unchanged(entries)
         inputs = [[f.path, f.executable, hash_file(f.source)] for f in files]
         beside = f" and {count_text(len(recipe.files), 'file')}" if recipe.files else ""
         title = f"{recipe.script.path}{beside}"
-        return self.layers.ensure("application", inputs, title, _given(entries))
+        return self.layers.ensure("application", inputs, title, at_rest)
 
 
 def merge(wheels: Mapping[str, Sequence[Entry]]) -> list[Entry]:
@@ -108,6 +111,32 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as e:
         raise Invalid(f"{path.name} cannot be read: {e.strerror}") from e
+
+
+def _unchanged(entries: list[Entry]) -> Callable[[], Opened]:
+    """Give *entries*, and raise FileChanged at the end when a file is not what it was when this was called.
+
+    A layer is found again by the hash of its files, which is taken before they are
+    packed: one that changed between must not be kept under the hash of another.
+    """
+    before = {path: _state(path) for path in (entry.content for entry in entries) if isinstance(path, Path)}
+
+    @contextmanager
+    def opened() -> Iterator[list[Entry]]:
+        yield entries
+        for path, state in before.items():
+            if _state(path) != state:
+                raise FileChanged(path.name)
+
+    return opened
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _given(entries: list[Entry]) -> Callable[[], Opened]:

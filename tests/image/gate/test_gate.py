@@ -1,5 +1,6 @@
 """Real images, tried in real sandboxes: what passes, what does not, and that nothing gets out."""
 
+import contextlib
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ from sanderling.image import (
     SourceFile,
     build,
 )
+from sanderling.image.gate.gate import MARK
 from sanderling.oci import Platform
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
@@ -54,26 +56,22 @@ def settings(shared_cache: Path) -> BuildSettings:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(shared_cache: Path) -> Iterator[None]:
+def nothing_is_left(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No process of a sandbox and no folder outlives its trial."""
+    monkeypatch.setenv(MARK, str(tmp_path))
     yield
-    deadline = time.monotonic() + 5
-    while found := boxed():
-        assert time.monotonic() < deadline, f"left: {found}"
-        time.sleep(0.05)
+    assert boxed(tmp_path) == []
     assert not list((shared_cache / "gate").glob("*/uses/*"))
 
 
-def boxed() -> list[bytes]:
+def boxed(folder: Path) -> list[bytes]:
+    """The command lines of bubblewraps that this test started."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                line = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"--report-fd" in line:
-                found.append(line)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if f"{MARK}={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append((entry / "cmdline").read_bytes())
     return found
 
 
