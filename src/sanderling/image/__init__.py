@@ -16,6 +16,10 @@ from sanderling.image.build import BuildSettings, build
 from sanderling.image.check import check
 from sanderling.image.environment.conda_file import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
+from sanderling.image.gate.box import NoSandbox
+from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.limits import Limits
+from sanderling.image.gate.verdict import GateFailed
 from sanderling.image.layers.sizes import size_report
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
@@ -48,11 +52,15 @@ __all__ = [
     "Environment",
     "EnvironmentInvalid",
     "Event",
+    "GateFailed",
+    "GateSettings",
     "ImageBuild",
     "ImageBuilds",
     "ImageNotFound",
+    "Limits",
     "Log",
     "ModelFiles",
+    "NoSandbox",
     "PushTarget",
     "Recipe",
     "ScriptInvalid",

@@ -1,4 +1,4 @@
-"""Build one image: check, choose, fetch, make layers, assemble. No program of the user runs.
+"""Build one image: check, choose, fetch, make layers, assemble, try. No program of the user runs before the last.
 
 What is slow and independent goes side by side: the base is unpacked while wheels
 are chosen and fetched; two layers are made at once.
@@ -7,7 +7,7 @@ are chosen and fetched; two layers are made at once.
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from sanderling.image.environment.choose_python import choose_python
 from sanderling.image.environment.environment import Environment
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
+from sanderling.image.gate.gate import GateSettings, pass_gate
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.bytecode import find_compiler
 from sanderling.image.layers.grouping import LEAST_PACKAGE_LAYERS, group_models, group_wheels, room_for_packages
@@ -44,20 +45,21 @@ OWN_LAYERS = 2  # scoring server, application
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings(BaseSources):
-    """What is the machine's and not the image's: the cache folder, where bases come from, and where wheels may.
+    """What is the machine's and not the image's: the cache folder, where bases come from, where wheels may, the gate.
 
     When nothing may be fetched, *wheels* says so too.
     """
 
     wheels: WheelSources = ANY
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled, FileBlobs]:
     """Make the image of *recipe*; return it and the store that has its blobs.
 
     The same recipe and the same choice of packages give the same digest. Raises
-    the errors of `check`, ResolutionFailed, SamePath, DownloadFailed and those of
-    a base that cannot be trusted; then no image is left, and the cache is sound.
+    the errors of `check`, ResolutionFailed, SamePath, DownloadFailed, GateFailed and those
+    of a base that cannot be trusted; then no image is left, and the cache is sound.
     """
     environment = check(recipe)
     for note in environment.notes:
@@ -67,7 +69,9 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
         # With conda any base will do, as it brings its own Python.
         choose = partial(choose_python, environment) if environment.conda is None else _first
         bases = choose_base(recipe.base, recipe.platforms, choose, settings, downloads, log)
-        return _Build(recipe, environment, settings, bases, downloads, log).run()
+        image, blobs = _Build(recipe, environment, settings, bases, downloads, log).run()
+    pass_gate(recipe, image, blobs, settings.cache, settings.gate, log)
+    return image, blobs
 
 
 def open_downloads(settings: BuildSettings, environment: Environment, log: Log) -> Downloads:

@@ -29,6 +29,8 @@ def check(recipe: Recipe) -> Environment:
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
     for file in recipe.wheels:
         _require(file.source, f"the file '{file.path}'")
+    if recipe.sample_input is not None:
+        _require(recipe.sample_input.source, f"the sample input '{recipe.sample_input.path}'")
     environment = read_environment(recipe)
     if recipe.base is None and environment.conda is None:
         choose_python(environment, [version.python for version in VERSIONS])

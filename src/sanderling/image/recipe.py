@@ -3,10 +3,10 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": "",
+     "platforms": ["linux/amd64"], "tags": {}, "description": "", "compression": "gzip",
      "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null,
-     "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}]}
-     "platforms": ["linux/amd64"], "tags": {}, "description": "", "compression": "gzip"}
+     "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}],
+     "sampleInput": {"path": NAME, "source": FILE} or null, "gate": true}
 
 FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
 one stands on, as `docker pull` takes it; null is Debian.
@@ -70,6 +70,8 @@ class Recipe:
     requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
     wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
     compression: Compression = "gzip"
+    sample_input: SourceFile | None = None  # what run() is tried with; its path is what messages call it
+    gate: bool = True  # whether the image is tried before it is published
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -144,6 +146,8 @@ class Recipe:
             "requirements": file(self.requirements) if self.requirements else None,
             "wheels": [file(item) for item in self.wheels],
             "compression": self.compression,
+            "sampleInput": file(self.sample_input) if self.sample_input else None,
+            "gate": self.gate,
         }
 
     @classmethod
@@ -171,6 +175,8 @@ class Recipe:
                 requirements=file(data["requirements"]) if data.get("requirements") else None,
                 wheels=tuple(file(item) for item in data.get("wheels") or ()),
                 compression=parse_compression(str(data.get("compression") or "gzip")),
+                sample_input=file(data["sampleInput"]) if data.get("sampleInput") else None,
+                gate=data.get("gate") is not False,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

@@ -1,7 +1,7 @@
 """Images: a scoring script, its environment and its models, built into an OCI image by the server."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -22,11 +22,27 @@ UNNAMED_REQUIREMENTS = "the requirements file"
 
 
 class BuildFailed(SanderlingError):
-    """The build of an image ended without one."""
+    """The build of an image ended without one.
 
-    def __init__(self, image_id: str, state: str, reason: str) -> None:
+    Attributes:
+        image_id: `name:version`.
+        state: failed or cancelled.
+        reason: Why.
+        lines: The last lines of the build's log, at most 30.
+        culprit: What is to blame, as far as it is known: `file`, `line`, `package`.
+    """
+
+    def __init__(
+        self,
+        image_id: str,
+        state: str,
+        reason: str,
+        lines: Sequence[str] = (),
+        culprit: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(f"image {image_id} {state}: {reason}" if reason else f"image {image_id} {state}")
         self.image_id, self.state, self.reason = image_id, state, reason
+        self.lines, self.culprit = tuple(lines), dict(culprit or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,9 @@ class Image:
         models: The models inside, as `name:version`.
         seconds: How long the build took.
         error: Why it failed.
+        error_lines: The last lines of a failed build's log.
+        culprit: What a failed build blames, as far as it is known: `file`, `line`, `package`.
+        requested_by: Who asked for it: `owner`, or `workspace NAME` for a token of one.
     """
 
     workspace: Workspace
@@ -85,6 +104,9 @@ class Image:
     created_time: datetime | None
     seconds: float | None
     error: str | None
+    error_lines: Sequence[str] = ()
+    culprit: Mapping[str, Any] = field(default_factory=dict)
+    requested_by: str | None = None
 
     @property
     def id(self) -> str:
@@ -109,6 +131,8 @@ class Image:
         schema: Path | str | None = None,
         base: str | None = None,
         requirements: Path | str | None = None,
+        sample_input: Path | str | None = None,
+        gate: bool = True,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -129,6 +153,8 @@ class Image:
             schema: azureml's schema file, in or below the script's folder; it keeps its place beside the script.
             base: The image to build upon, as `docker pull` takes it; None means Debian.
             requirements: A pip requirements file, in place of the environment.
+            sample_input: A file with the body of a request; `run()` must answer it before the image is published.
+            gate: Whether `init()`, and `run()` with the sample, are tried before the image is published.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -145,8 +171,9 @@ class Image:
         described = _schema(Path(schema), Path(script).absolute().parent) if schema is not None else None
         pip = local_file(Path(requirements).absolute(), Path(requirements).name) if requirements is not None else None
         wheels = [file for listing in (conda, pip) if listing for file in files_named_in(listing.source)]
+        sample = local_file(Path(sample_input).absolute(), Path(sample_input).name) if sample_input else None
         ids = [_model_id(workspace, model) for model in models]
-        for file in (script_file, *files, *(one for one in (conda, pip, described) if one), *wheels):
+        for file in (script_file, *files, *(one for one in (conda, pip, described, sample) if one), *wheels):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
         body: dict[str, Any] = {
             "name": name,
@@ -160,6 +187,8 @@ class Image:
             "platforms": list(platforms) if platforms else None,
             "schema": {"path": described.path, "digest": described.digest} if described else None,
             "base": base,
+            "sampleInput": {"path": sample.path, "digest": sample.digest} if sample else None,
+            "gate": gate,
         }
         if pip or wheels:  # a server that knows neither is not asked for them
             body["requirements"] = {"digest": pip.digest} if pip else None
@@ -242,7 +271,8 @@ class Image:
                 on_event(event)
         image = self.refresh()
         if image.state != "succeeded":
-            raise hinted(BuildFailed(image.id, image.state, image.error or ""), f"sanderling image logs {image.id}")
+            failed = BuildFailed(image.id, image.state, image.error or "", image.error_lines, image.culprit)
+            raise hinted(failed, f"sanderling image logs {image.id}")
         return image
 
     def logs(self, *, follow: bool = False, timeout_s: float | None = None) -> Iterator[LogEvent]:
@@ -326,7 +356,15 @@ class Image:
             created_time=parse_time(values.get("createdAt")),
             seconds=values.get("seconds"),
             error=values.get("error"),
+            error_lines=tuple(values.get("errorLines") or ()),
+            culprit={key: value for key, value in (values.get("culprit") or {}).items() if value is not None},
+            requested_by=values.get("requestedBy"),
         )
+
+    def record(self) -> Mapping[str, Any]:
+        """Ask for the build's record: inputs by digest, seconds by step, layers, who asked."""
+        answer = self.workspace.client.call("GET", endpoint(*self._segments, "record"))
+        return dict(answer)
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -346,6 +384,9 @@ class Image:
             "createdAt": self.created_time.isoformat() if self.created_time else None,
             "seconds": self.seconds,
             "error": self.error,
+            "errorLines": list(self.error_lines),
+            "culprit": dict(self.culprit) or None,
+            "requestedBy": self.requested_by,
         }
 
 

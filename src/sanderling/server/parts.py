@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
-from sanderling.image import ImageBuilds, PushTarget
+from sanderling.image import GateSettings, ImageBuilds, Limits, PushTarget
 from sanderling.oci import Digest, Platform
 from sanderling.registry import Registry, RegistryCredentials, Scope, StoredUpstreams
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
@@ -24,10 +24,8 @@ from sanderling.server.settings import ServerSettings
 from sanderling.server.tls import TlsFiles, utc_now
 from sanderling.workspace import Workspaces
 
-BUILD_TIME_LIMIT_S = 3600.0
 UNUSED_LIFE = timedelta(days=1)
-# A build gets its token when it begins and pushes at its end.
-PUSH_TOKEN_LIFE_S = BUILD_TIME_LIMIT_S + 300
+PUSH_TIME_S = 300
 
 
 @dataclass(slots=True)
@@ -127,7 +125,9 @@ def _make_builds(
 
     def push(workspace: str) -> PushTarget:
         scope = Scope.of(f"{workspace}/*", "pull", "push")
-        return replace(target, token=credentials.issue("build", [scope], PUSH_TOKEN_LIFE_S))
+        # A build gets its token when it begins and pushes at its end.
+        life_s = settings.build_time_limit_s + PUSH_TIME_S
+        return replace(target, token=credentials.issue("build", [scope], life_s))
 
     return ImageBuilds(
         engine,
@@ -135,7 +135,9 @@ def _make_builds(
         settings.data / "cache",
         push,
         workers=settings.build_workers,
-        time_limit_s=BUILD_TIME_LIMIT_S,
+        time_limit_s=settings.build_time_limit_s,
+        memory_bytes=settings.build_memory_bytes,
+        gate=GateSettings(Limits(settings.gate_time_limit_s, settings.gate_memory_bytes), settings.is_gate_required),
         debian_mirror=settings.debian_mirror,
         debian_security_mirror=settings.debian_security_mirror,
     )

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -42,7 +43,7 @@ def make_builds(tmp_path: Path, engine: Engine, shared_cache: Path) -> Iterator[
         builds.close()
 
 
-def wait(builds: ImageBuilds, build: ImageBuild, timeout_s: float = 120) -> ImageBuild:
+def wait(builds: ImageBuilds, build: ImageBuild, timeout_s: float = 250) -> ImageBuild:
     deadline = time.monotonic() + timeout_s
     after = 0
     while not (now := builds.get(build.workspace, build.name, build.version)).is_finished:
@@ -124,14 +125,28 @@ class TestQueue:
             builds.create("demo", "Digits!", script=SourceFile("score.py", score))
         assert builds.list("demo") == []
 
-    def test_the_queue_has_a_bound(self, make_builds: MakeBuilds, score: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sanderling.image.service.builds.MAX_QUEUED", 2)
-        builds = make_builds()
+    def test_the_queue_has_a_bound(self, make_builds: MakeBuilds, score: Path) -> None:
+        builds = make_builds(max_queued=2)
         script = SourceFile("score.py", score)
         for _ in range(2):
             builds.create("demo", "digits", script=script)
         with pytest.raises(Unavailable, match="2 builds wait"):
             builds.create("demo", "digits", script=script)
+
+    def test_the_bound_holds_for_many_who_ask_at_once(self, make_builds: MakeBuilds, score: Path) -> None:
+        builds = make_builds(max_queued=3)
+        script = SourceFile("score.py", score)
+
+        def ask(number: int) -> bool:
+            try:
+                builds.create("demo", f"digits-{number % 4}", script=script)
+            except Unavailable:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(ask, range(24))) == 3
+        assert len(builds.list("demo")) == 3
 
     def test_what_is_not_there_is_not_found(self, make_builds: MakeBuilds) -> None:
         builds = make_builds()

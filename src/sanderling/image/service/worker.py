@@ -1,21 +1,26 @@
 """One build as a process: ``python -m sanderling.image SPEC.json``; events are JSON lines on standard output.
 
     {"recipe": {...}, "cache": DIR, "output": {"layout": DIR} or {"push": {...}},
-     "debianMirror": URL or null, "debianSecurityMirror": URL or null, "supervised": false}
+     "debianMirror": URL or null, "debianSecurityMirror": URL or null, "supervised": false,
+     "memoryBytes": N or null, "gate": {"timeS": N, "memoryBytes": N or null, "isRequired": false}}
 
-The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message"}}``. Exit
-code 0: done; 1: it failed; 2: the input cannot be built.
+The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message", "culprit"}}``,
+the culprit being ``{"file", "line", "package"}`` as far as they are known. Exit code
+0: done; 1: it failed; 2: the input cannot be built.
 
 Secrets of a push come as one line of JSON on standard input, never as arguments.
 When *supervised*, standard input stays open as long as the server lives: its end
 ends this process.
 """
 
+import errno
 import json
 import os
+import resource
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +31,14 @@ from sanderling.image.assembly import Assembled
 from sanderling.image.bases.reference import places_of_bases
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
+from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.limits import Limits
 from sanderling.image.keep import read_json
 from sanderling.image.layers.sizes import layers_record
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import Recipe
+from sanderling.image.service.record import inputs_of
 from sanderling.oci import Digest
 
 KINDS: tuple[tuple[type[SanderlingError], str], ...] = (
@@ -56,13 +64,39 @@ def run(arguments: list[str]) -> int:
     log = Log(_print_event)
     try:
         secrets = _read_secrets(spec)
+        _bound_memory(spec.get("memoryBytes"))
         image, sent = build_and_publish(spec, secrets, log)
     except SanderlingError as e:
         kind = next((word for kind, word in KINDS if isinstance(e, kind)), "invalid")
-        _print({"error": {"kind": kind, "message": e.message}})
+        _print({"error": {"kind": kind, "message": e.message, "culprit": culprit_of(e)}})
         return 2 if isinstance(e, Invalid | NotFound) else 1
-    _print({"result": _result(image, sent, time.monotonic() - started)})
+    except MemoryError:
+        text = "the build needs more memory than a build may take on this server"
+        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
+        return 1
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = "the disk of the build cache is full; make room and build again"
+        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
+        return 1
+    inputs = inputs_of(Recipe.from_json(spec["recipe"]))
+    _print({"result": _result(image, sent, time.monotonic() - started) | {"inputs": inputs}})
     return 0
+
+
+def culprit_of(error: SanderlingError) -> dict[str, Any]:
+    """The file, line and package that *error* names, as far as it does."""
+    found = {name: getattr(error, name, None) for name in ("file", "line", "package")}
+    return {name: value for name, value in found.items() if isinstance(value, str | int) and value != ""}
+
+
+def _bound_memory(memory_bytes: object) -> None:
+    """Bound the addresses of this process and of all that it starts."""
+    if isinstance(memory_bytes, int) and memory_bytes > 0:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        bound = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
 def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -> tuple[Assembled, int]:
@@ -79,15 +113,24 @@ def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -
         spec.get("debianMirror"),
         spec.get("debianSecurityMirror"),
         registries=() if target is None else (target,),
+        gate=_gate(spec.get("gate") or {}),
     )
-    image, blobs = build(recipe, settings, log)
     try:
+        image, blobs = build(recipe, settings, log)
         return image, _publish(image, blobs, spec, secrets, log)
     except DamagedLayer as e:
         log.warn("layers", f"the cached layer {e.digest} is damaged and is made anew")
-        blobs.delete(e.digest)
+        FileBlobs(settings.cache / "layers").delete(e.digest)
     image, blobs = build(recipe, settings, log)
     return image, _publish(image, blobs, spec, secrets, log)
+
+
+def _gate(data: Mapping[str, Any]) -> GateSettings:
+    try:
+        limits = Limits(float(data.get("timeS") or Limits().time_s), data.get("memoryBytes"))
+        return GateSettings(limits, data.get("isRequired") is True)
+    except (TypeError, ValueError) as e:
+        raise Invalid(f"the gate's settings cannot be read: {e}") from e
 
 
 def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: dict[str, str], log: Log) -> int:

@@ -12,7 +12,7 @@ from pydantic import Field
 from sanderling.errors import Conflict, Invalid, NotFound
 from sanderling.image import ImageBuild, ModelFiles, SourceFile, size_report
 from sanderling.oci import Digest
-from sanderling.server.api.depends import MAX_WAIT_S, PartsDep, Shape, WorkspaceDep, wait_for
+from sanderling.server.api.depends import MAX_WAIT_S, CallerDep, PartsDep, Shape, WorkspaceDep, wait_for
 from sanderling.server.parts import Parts
 
 router = APIRouter(prefix="/workspaces/{ws}/images", tags=["images"])
@@ -40,6 +40,7 @@ class NewImage(Shape):
 
     models: "name:version". platforms: null builds for the server's own.
     base: the image to build upon, as docker pull takes it; null is Debian.
+    gate: whether init(), and run() with sampleInput, are tried before the image is published.
     """
 
     name: str
@@ -56,6 +57,16 @@ class NewImage(Shape):
     requirements: EnvironmentContent | None = None
     wheels: list[Content] = Field(default_factory=list)
     compression: Literal["gzip", "zstd"] = "gzip"
+    sample_input: Content | None = None
+    gate: bool = True
+
+
+class Culprit(Shape):
+    """What a failed build names as its cause, as far as it is known."""
+
+    file: str | None = None
+    line: int | None = None
+    package: str | None = None
 
 
 class ImageShape(Shape):
@@ -76,6 +87,9 @@ class ImageShape(Shape):
     finished_at: datetime | None
     seconds: float | None
     error: str | None
+    error_lines: list[str] = Field(default_factory=list, description="the last lines of a failed build's log")
+    culprit: Culprit | None = None
+    requested_by: str | None = None
 
 
 class ImageList(Shape):
@@ -136,7 +150,7 @@ class LogPage(Shape):
 
 
 @router.post("", status_code=202)
-def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape:
+def build_image(parts: PartsDep, ws: WorkspaceDep, caller: CallerDep, body: NewImage) -> ImageShape:
     """Queue a build from content that was sent before. Its log tells how it goes."""
     with parts.models_in_use:
         build = parts.builds.create(
@@ -160,6 +174,9 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
             ),
             wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
             compression=body.compression,
+            sample_input=_sample(parts, ws, body.sample_input) if body.sample_input else None,
+            gate=body.gate,
+            requested_by="owner" if caller.is_owner else f"workspace {caller.workspace}",
         )
     return shape(parts, build)
 
@@ -231,6 +248,21 @@ async def read_build_log(
     return LogPage.model_validate(found if found is not None else await read(0))
 
 
+@router.get("/{name}/versions/{version}/record")
+def get_build_record(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> dict[str, Any]:
+    """Return what is recorded of a build: inputs by digest, seconds by step, layers, who asked, what was to blame."""
+    build = parts.builds.get(ws, name, version)
+    return {
+        "id": build.id,
+        "state": build.state,
+        "digest": build.digest,
+        "sizeBytes": build.size_bytes,
+        "seconds": build.seconds,
+        "layers": list(build.layers),
+        **build.record,
+    }
+
+
 @router.post("/{name}/versions/{version}/cancel")
 def cancel_build(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> ImageShape:
     """End a build that waits or runs; 409 when it has ended."""
@@ -264,6 +296,10 @@ def _source(parts: Parts, ws: str, what: str, digest_text: str) -> Path:
     if digest not in parts.workspaces.find_sizes(ws, [digest]):
         raise Invalid(f"the content of {what!r} ({digest}) was not sent to workspace '{ws}'")
     return parts.workspace_blobs.path(digest)
+
+
+def _sample(parts: Parts, ws: str, sample: Content) -> SourceFile:
+    return SourceFile(sample.path, _source(parts, ws, sample.path, sample.digest))
 
 
 def _model(parts: Parts, ws: str, model_id: str) -> ModelFiles:
