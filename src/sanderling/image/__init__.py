@@ -22,6 +22,7 @@ from sanderling.image.script import ScriptInvalid, check_script
 if TYPE_CHECKING:
     from sanderling.image.service.build_records import ImageBuild, ImageNotFound, WrongState
     from sanderling.image.service.builds import BuildLogPage, ImageBuilds
+    from sanderling.image.supply_chain.signing_keys import KeyInfo, SigningKeys
 
 # The service needs SQL; a worker imports this package too, needs none, and would wait half a second for it.
 _OF_THE_SERVICE = {
@@ -29,6 +30,8 @@ _OF_THE_SERVICE = {
     "ImageBuild": "service.build_records",
     "ImageBuilds": "service.builds",
     "ImageNotFound": "service.build_records",
+    "KeyInfo": "supply_chain.signing_keys",
+    "SigningKeys": "supply_chain.signing_keys",
     "WrongState": "service.build_records",
 }
 
@@ -49,11 +52,13 @@ __all__ = [
     "ImageBuild",
     "ImageBuilds",
     "ImageNotFound",
+    "KeyInfo",
     "Log",
     "ModelFiles",
     "PushTarget",
     "Recipe",
     "ScriptInvalid",
+    "SigningKeys",
     "SourceFile",
     "WrongState",
     "build",

@@ -12,6 +12,7 @@ from sanderling.blobs import FileBlobs
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.recipe import APP_ROOT, Recipe
+from sanderling.image.supply_chain.contents import Contents
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
 
 EPOCH = "1970-01-01T00:00:00Z"
@@ -26,6 +27,7 @@ class Assembled:
     descriptor: Descriptor
     manifests: tuple[Manifest, ...]
     index: Index | None
+    contents: tuple[Contents, ...] = ()  # what each platform holds; nothing where nobody asked
 
     @property
     def size_bytes(self) -> int:

@@ -7,7 +7,7 @@ are chosen and fetched; two layers are made at once.
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
@@ -27,6 +27,7 @@ from sanderling.image.packages.resolve import Resolver, Wheel, logins
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
 from sanderling.image.script import check_script
+from sanderling.image.supply_chain.used import Used
 from sanderling.oci import Platform
 
 WORKERS = 2
@@ -84,7 +85,9 @@ class _Build:
         self.layers = LayerStore(settings.cache, log, compiler)
         self.downloads = Downloads(FileBlobs(settings.cache / "downloads"), log, logins(environment))
         mirrors = choose_mirrors(settings.debian_mirror, settings.debian_security_mirror)
-        self.parts = Parts(self.layers, DebianArchive(settings.cache, self.downloads, mirrors, log), self.python, log)
+        archive = DebianArchive(settings.cache, self.downloads, mirrors, log)
+        self.used = Used(settings.cache, self.downloads.blobs)
+        self.parts = Parts(self.layers, archive, self.python, self.used, log)
         self.resolver = Resolver(settings.cache, log)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
@@ -107,7 +110,7 @@ class _Build:
         self.log.say(
             "assemble", f"{image.descriptor.digest}: {size_text(image.size_bytes)}, {total} layers, {cached} known"
         )
-        return image, self.layers.blobs
+        return replace(image, contents=self.used.contents(self.recipe.platforms, self.python)), self.layers.blobs
 
     def _make_all(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
         platforms, parts = self.recipe.platforms, self.parts
@@ -115,8 +118,12 @@ class _Build:
         chosen = {platform: self.resolver.resolve(self.environment, platform, self.python) for platform in platforms}
         files = self._fetch([wheel for wheels in chosen.values() for wheel in wheels])
         grouped = {platform: group_wheels(wheels, files) for platform, wheels in chosen.items()}
+        for platform, every in chosen.items():
+            self.used.wheels(platform, every, files)
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
-        groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
+        groups = {
+            tuple(wheel.file_name for wheel in group): group for groups_of in grouped.values() for group in groups_of
+        }
         started = {
             names: pool.submit(parts.wheels, groups[names], files)
             for names in sorted(groups, key=lambda names: -sum(files[name].stat().st_size for name in names))

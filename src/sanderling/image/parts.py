@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sanderling.errors import Invalid, NotFound
 from sanderling.image.debian.archive import DebianArchive
+from sanderling.image.debian.mirrors import SUITE
 from sanderling.image.debian.rootfs import build_root
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
@@ -18,6 +19,8 @@ from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
 from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe
+from sanderling.image.supply_chain.used import Used
+from sanderling.image.version import product_version
 from sanderling.oci import Platform
 
 DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64"}
@@ -27,12 +30,13 @@ SCORING = "sanderling_scoring"
 class Parts:
     """Makes the layers for images with *python* into *layers*; used by several threads."""
 
-    def __init__(self, layers: LayerStore, archive: DebianArchive, python: Interpreter, log: Log) -> None:
-        self.layers, self.archive, self.python, self.log = layers, archive, python, log
+    def __init__(self, layers: LayerStore, archive: DebianArchive, python: Interpreter, used: Used, log: Log) -> None:
+        self.layers, self.archive, self.python, self.used, self.log = layers, archive, python, used, log
 
     def base(self, platform: Platform) -> Made:
         """Debian and Python for *platform*."""
         lock = self.archive.lock(DEBIAN_ARCHITECTURES[platform.architecture])
+        self.used.debian(platform, lock, SUITE)
         title = f"Debian 12 and Python {self.python.version} for {platform.architecture}"
         made_at = f"{lock.made_at:%Y-%m-%d %H:%M} UTC"
         self.log.say("base", f"{title}: {len(lock.packages)} packages, as chosen at {made_at}")
@@ -71,6 +75,7 @@ class Parts:
         }
         entries = [file_entry(path, content) for path, content in contents.items()]
         inputs = [[path, hashlib.sha256(content).hexdigest()] for path, content in contents.items()]
+        self.used.files("scoring", SCORING, product_version(), dict(inputs))
         return self.layers.ensure("scoring", inputs, SCORING, _given(entries), compiled=True)
 
     def model(self, model: ModelFiles) -> Made:
@@ -78,13 +83,16 @@ class Parts:
         files = {f"{APP_ROOT}/{model.folder}/{path}": source for path, source in sorted(model.files.items())}
         entries = [file_entry(path, source) for path, source in files.items()]
         inputs = [[path, hash_file(source)] for path, source in files.items()]
+        self.used.files("model", model.name, str(model.version), dict(inputs))
         return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", _given(entries))
 
     def application(self, recipe: Recipe) -> Made:
         """The scoring script and the files beside it."""
         files = sorted((recipe.script, *recipe.files), key=lambda file: file.path)
         entries = [file_entry(f"{APP_ROOT}/{f.path}", f.source, executable=f.executable) for f in files]
-        inputs = [[f.path, f.executable, hash_file(f.source)] for f in files]
+        digests = {f.path: hash_file(f.source) for f in files}
+        inputs = [[f.path, f.executable, digests[f.path]] for f in files]
+        self.used.files("application", recipe.script.path, "", {f"{APP_ROOT}/{f.path}": digests[f.path] for f in files})
         beside = f" and {count_text(len(recipe.files), 'file')}" if recipe.files else ""
         title = f"{recipe.script.path}{beside}"
         return self.layers.ensure("application", inputs, title, _given(entries))

@@ -3,6 +3,7 @@
 Source: distribution-spec 1.1; for what each call raises, `sanderling.transfer.errors`.
 """
 
+import asyncio
 import json
 import re
 import ssl
@@ -80,6 +81,7 @@ class RegistryClient:
             uses_proxy=uses_proxy,
         )
         self._upload = Upload(self._exchange)
+        self._noting = asyncio.Lock()  # each referrer changes one list, where the registry keeps none
 
     async def __aenter__(self) -> Self:
         return self
@@ -285,12 +287,13 @@ class RegistryClient:
         subject, artifact_type = pushed.subject.digest, pushed.artifact_type
         if not artifact_type and isinstance(pushed, Manifest):
             artifact_type = pushed.config.media_type
-        listed = await self._referrers_by_tag(subject)
-        if any(one.digest == pushed.digest for one in listed):
-            return
-        entry = replace(pushed.descriptor(), annotations=pushed.annotations, artifact_type=artifact_type)
-        index = Index.build([*listed, entry])
-        await self.push_manifest(_referrers_tag(subject), index.raw, index.media_type)
+        async with self._noting:
+            listed = await self._referrers_by_tag(subject)
+            if any(one.digest == pushed.digest for one in listed):
+                return
+            entry = replace(pushed.descriptor(), annotations=pushed.annotations, artifact_type=artifact_type)
+            index = Index.build([*listed, entry])
+            await self.push_manifest(_referrers_tag(subject), index.raw, index.media_type)
 
     async def _pages(self, url: str, what: str) -> AsyncIterator[dict[str, Any]]:
         for _ in range(_MAX_PAGES):

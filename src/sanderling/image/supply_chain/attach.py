@@ -1,0 +1,77 @@
+"""Bring what is told about an image to where the image is, between its manifests and its tag.
+
+So nobody sees a tag whose signature is missing. What is there already is not sent again; signatures
+and attestations that others left under cosign's tags stay beside ours, and ours of the same kind is replaced.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+
+from sanderling.errors import Invalid, NotFound
+from sanderling.image.supply_chain.attachments import KEY_ANNOTATION, Attachment
+from sanderling.oci import Descriptor, Digest, Manifest, parse_manifest
+from sanderling.signatures import cosign
+from sanderling.transfer import all_of
+from sanderling.transfer.places import Place, RegistryPlace
+
+AT_ONCE = 4
+MAX_LAYERS = 1000
+
+
+async def attach(place: Place, attachments: Sequence[Attachment]) -> int:
+    """Give *place* all *attachments*; return how many bytes were sent. Their subjects are there already.
+
+    Only a registry gets cosign's tags: a layout lists what refers to an image by itself.
+    """
+    blobs = {digest: raw for one in attachments for digest, raw in one.blobs.items()}
+    sent = await all_of([partial(_keep, place, digest, raw) for digest, raw in blobs.items()], AT_ONCE)
+    if isinstance(place, RegistryPlace):
+        await all_of([partial(_push, place, one) for one in attachments], AT_ONCE)
+    else:
+        for one in attachments:
+            await place.push_manifest(one.manifest.descriptor(), one.manifest.raw)
+    return sum(sent)
+
+
+async def _keep(place: Place, digest: Digest, raw: bytes) -> int:
+    descriptor = Descriptor("application/octet-stream", digest, len(raw))
+    if await place.has_blob(descriptor):
+        return 0
+
+    async def opened(start: int) -> AsyncGenerator[bytes, None]:
+        await asyncio.sleep(0)
+        yield raw[start:]
+
+    return await place.push_blob(descriptor, opened, None, lambda _: None)
+
+
+async def _push(place: RegistryPlace, one: Attachment) -> None:
+    manifest = one.manifest
+    if one.tag is not None:
+        manifest = await _beside_others(place, manifest, one.tag)
+    await place.push_manifest(manifest.descriptor(), manifest.raw, one.tag)
+
+
+async def _beside_others(place: RegistryPlace, ours: Manifest, tag: str) -> Manifest:
+    """Return *ours* with the layers that others have under *tag*, theirs first."""
+    try:
+        found = await place.resolve(tag)
+        theirs = parse_manifest(await place.fetch_manifest(found), found.media_type)
+    except (NotFound, Invalid):
+        return ours
+    if not isinstance(theirs, Manifest) or len(theirs.layers) > MAX_LAYERS:
+        return ours
+    replaced = {_kind(layer) for layer in ours.layers}
+    kept = [layer for layer in theirs.layers if _kind(layer) not in replaced]
+    if not kept:
+        return ours
+    return Manifest.build(
+        ours.config, [*kept, *ours.layers], None, artifact_type=ours.artifact_type, subject=ours.subject
+    )
+
+
+def _kind(layer: Descriptor) -> tuple[str, str, str]:
+    """What is replaced by a later one of the same key."""
+    notes = layer.annotations
+    return layer.media_type, notes.get(KEY_ANNOTATION, ""), notes.get(cosign.PREDICATE_ANNOTATION, "")
