@@ -75,6 +75,8 @@ class Lock:
             )
         try:
             return cls({name: _contents(name, data) for name, data in document["platforms"].items()})
+        except Invalid as e:
+            raise LockInvalid(f"the lock cannot be read: {e.message}") from e
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise LockInvalid(f"the lock cannot be read: {type(e).__name__}: {e}") from e
 

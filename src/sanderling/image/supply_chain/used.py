@@ -41,7 +41,7 @@ class Used:
             self._bases[str(platform)] = image
 
     def wheels(self, platform: Platform, wheels: Sequence[Wheel], files: Mapping[str, Path]) -> None:
-        """*wheels* are in the image for *platform*; *files* is where each is, by its name: the cache's is its sha256."""
+        """*wheels* are in the image for *platform*; *files* says where each is; the cache calls it by its sha256."""
         locked = locked_wheels(wheels, {name: path.name for name, path in files.items()})
         with self._lock:
             self._wheels[str(platform)] = locked
