@@ -71,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.oci",
         "sanderling.iot",
         "sanderling.transfer",
+        "sanderling.signatures",
         "httpx",
         "yaml",
         "platformdirs",

@@ -11,7 +11,8 @@ from securesystemslib.signer import SSlibKey
 
 from sanderling.errors import Invalid
 from sanderling.oci import Digest
-from sanderling.signatures import KeyInvalid, PublicKey, SigningKey, cosign, dsse
+from sanderling.signatures import cosign, dsse
+from sanderling.signatures.keys import KeyInvalid, PublicKey, SigningKey
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 SUBJECT = Digest.of(b"image")

@@ -117,9 +117,14 @@ async def _push_manifests(
     registry: RegistryClient, image: Assembled, tag: str, attachments: Sequence[Attachment]
 ) -> None:
     top = image.index or image.manifests[0]
+    new: list[Digest] = []
+    if attachments:
+        every = [top.digest, *(manifest.digest for manifest in image.manifests)]
+        found = await all_of([partial(registry.find_manifest, digest) for digest in every], AT_ONCE)
+        new = [digest for digest, there in zip(every, found, strict=True) if there is None]
     for manifest in image.manifests if image.index else ():
         await registry.push_manifest(manifest.digest, manifest.raw, manifest.media_type)
     if attachments:
         await registry.push_manifest(top.digest, top.raw, top.media_type)
-        await attach(RegistryPlace(registry), attachments)
+        await attach(RegistryPlace(registry), attachments, new)
     await registry.push_manifest(tag, top.raw, top.media_type)

@@ -12,12 +12,14 @@ Two forms, and both are written, so that every version of cosign finds one:
 Sources: cosign's specs/SIGNATURE_SPEC.md and specs/BUNDLE_SPEC.md, the sigstore bundle 0.3.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sanderling.errors import Invalid
 from sanderling.oci import Digest, canonical_json, parse_document
 from sanderling.signatures import dsse
-from sanderling.signatures.keys import PublicKey, SigningKey
+
+if TYPE_CHECKING:
+    from sanderling.signatures.keys import PublicKey, SigningKey
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE_ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
@@ -89,7 +91,7 @@ def is_about(document: dict[str, Any], subject: Digest) -> bool:
     return False
 
 
-def bundle(envelope: dict[str, Any], key: PublicKey) -> bytes:
+def bundle(envelope: dict[str, Any], key: "PublicKey") -> bytes:
     """Return a sigstore bundle of *envelope*, which *key* signed: no log, no timestamp, the key by its id."""
     # A bundle's envelope names no key id: the bundle does, once.
     signatures = [{"sig": one["sig"]} for one in envelope["signatures"]]
@@ -101,7 +103,7 @@ def bundle(envelope: dict[str, Any], key: PublicKey) -> bytes:
     return canonical_json(document)
 
 
-def open_bundle(raw: bytes, key: PublicKey) -> dict[str, Any]:
+def open_bundle(raw: bytes, key: "PublicKey") -> dict[str, Any]:
     """Return the statement of a bundle that *key* signed. Raises NotSigned, and Invalid for another bundle."""
     document = parse_document(raw, "sigstore bundle", dsse.MAX_BYTES)
     envelope = document.get("dsseEnvelope")
@@ -113,7 +115,7 @@ def open_bundle(raw: bytes, key: PublicKey) -> dict[str, Any]:
     return parse_statement(opened)
 
 
-def sign(subject: Digest, repository: str, key: SigningKey) -> tuple[bytes, bytes]:
+def sign(subject: Digest, repository: str, key: "SigningKey") -> tuple[bytes, bytes]:
     """Return payload and signature of an image in the older form."""
     raw = payload(subject, repository)
     return raw, key.sign(raw)

@@ -5,11 +5,13 @@
 
 import base64
 import binascii
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sanderling.errors import Invalid
 from sanderling.oci import canonical_json, parse_document
-from sanderling.signatures.keys import PublicKey, SigningKey
+
+if TYPE_CHECKING:
+    from sanderling.signatures.keys import PublicKey, SigningKey
 
 MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
@@ -27,7 +29,7 @@ def authenticated(payload: bytes, payload_type: str) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def envelope(payload: bytes, key: SigningKey, payload_type: str = IN_TOTO) -> dict[str, Any]:
+def envelope(payload: bytes, key: "SigningKey", payload_type: str = IN_TOTO) -> dict[str, Any]:
     """Return the envelope of *payload*, signed with *key*."""
     return {
         "payloadType": payload_type,
@@ -46,7 +48,7 @@ def to_bytes(document: dict[str, Any]) -> bytes:
     return canonical_json(document)
 
 
-def open_envelope(document: dict[str, Any], key: PublicKey) -> tuple[bytes, str]:
+def open_envelope(document: dict[str, Any], key: "PublicKey") -> tuple[bytes, str]:
     """Return payload and payload type of an envelope that *key* signed.
 
     Key ids are hints and decide nothing. Raises NotSigned, and Invalid for what is no envelope.

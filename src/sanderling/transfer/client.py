@@ -219,6 +219,16 @@ class RegistryClient:
         """
         return await self._upload.push(digest, size, open_from, mount_from, progress)
 
+    async def push_small_blob(self, digest: Digest, raw: bytes) -> int:
+        """Send a blob that is in memory, in one request where the registry takes it so; return the bytes sent."""
+        if await self._upload.push_whole(digest, raw):
+            return len(raw)
+
+        async def opened(start: int) -> AsyncGenerator[bytes, None]:
+            yield raw[start:]
+
+        return await self.push_blob(digest, len(raw), opened)
+
     async def push_manifest(self, reference: str, raw: bytes, media_type: str) -> Digest:
         """Give the repository a manifest or index under *reference* (tag or digest); return its digest."""
         what = f"the manifest {reference}"

@@ -20,7 +20,8 @@ from sanderling.image.supply_chain.attach import attach
 from sanderling.image.supply_chain.attachments import LOCK, Attachment, attachments_of
 from sanderling.image.supply_chain.sbom import MEDIA_TYPE
 from sanderling.oci import Digest, Index
-from sanderling.signatures import SigningKey, cosign, dsse
+from sanderling.signatures import cosign, dsse
+from sanderling.signatures.keys import SigningKey
 from sanderling.transfer import RegistryClient
 from sanderling.transfer.copying import copy
 from sanderling.transfer.places import LayoutPlace, RegistryPlace

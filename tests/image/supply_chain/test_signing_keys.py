@@ -6,7 +6,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import Engine, create_engine, event, select
 
 from sanderling.image.supply_chain.signing_keys import SigningKeys, keys
-from sanderling.signatures import PublicKey, SigningKey
+from sanderling.signatures.keys import PublicKey, SigningKey
 
 
 @pytest.fixture

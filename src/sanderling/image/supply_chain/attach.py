@@ -5,7 +5,7 @@ and attestations that others left under cosign's tags stay beside ours, and ours
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from functools import partial
 
 from sanderling.errors import Invalid, NotFound
@@ -15,19 +15,21 @@ from sanderling.signatures import cosign
 from sanderling.transfer import all_of
 from sanderling.transfer.places import Place, RegistryPlace
 
-AT_ONCE = 4
+AT_ONCE = 6
 MAX_LAYERS = 1000
 
 
-async def attach(place: Place, attachments: Sequence[Attachment]) -> int:
+async def attach(place: Place, attachments: Sequence[Attachment], new: Collection[Digest] = ()) -> int:
     """Give *place* all *attachments*; return how many bytes were sent. Their subjects are there already.
+
+    What is in *new* was not there before, so nobody can have signed it there.
 
     Only a registry gets cosign's tags: a layout lists what refers to an image by itself.
     """
     blobs = {digest: raw for one in attachments for digest, raw in one.blobs.items()}
     sent = await all_of([partial(_keep, place, digest, raw) for digest, raw in blobs.items()], AT_ONCE)
     if isinstance(place, RegistryPlace):
-        await all_of([partial(_push, place, one) for one in attachments], AT_ONCE)
+        await all_of([partial(_push, place, one, new) for one in attachments], AT_ONCE)
     else:
         for one in attachments:
             await place.push_manifest(one.manifest.descriptor(), one.manifest.raw)
@@ -35,6 +37,9 @@ async def attach(place: Place, attachments: Sequence[Attachment]) -> int:
 
 
 async def _keep(place: Place, digest: Digest, raw: bytes) -> int:
+    if isinstance(place, RegistryPlace):
+        # Small, and most are new with each build: to ask first would cost more than to send.
+        return await place.client.push_small_blob(digest, raw)
     descriptor = Descriptor("application/octet-stream", digest, len(raw))
     if await place.has_blob(descriptor):
         return 0
@@ -46,9 +51,10 @@ async def _keep(place: Place, digest: Digest, raw: bytes) -> int:
     return await place.push_blob(descriptor, opened, None, lambda _: None)
 
 
-async def _push(place: RegistryPlace, one: Attachment) -> None:
+async def _push(place: RegistryPlace, one: Attachment, new: Collection[Digest]) -> None:
     manifest = one.manifest
-    if one.tag is not None:
+    assert manifest.subject is not None
+    if one.tag is not None and manifest.subject.digest not in new:
         manifest = await _beside_others(place, manifest, one.tag)
     await place.push_manifest(manifest.descriptor(), manifest.raw, one.tag)
 

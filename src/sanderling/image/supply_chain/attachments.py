@@ -24,7 +24,8 @@ from sanderling.image.supply_chain.lock import Lock, pylock
 from sanderling.image.supply_chain.provenance import provenance
 from sanderling.image.version import product_version
 from sanderling.oci import Descriptor, Digest, Manifest, media_types
-from sanderling.signatures import SigningKey, cosign, dsse
+from sanderling.signatures import cosign, dsse
+from sanderling.signatures.keys import SigningKey
 
 LOCK = "application/vnd.sanderling.image.lock.v1+json"
 PYLOCK = "application/toml"

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Engine, LargeBinary, MetaData, String, Table, Tex
 from sqlalchemy.exc import IntegrityError
 
 from sanderling.image.events import now_text
-from sanderling.signatures import PublicKey, SigningKey
+from sanderling.signatures.keys import PublicKey, SigningKey
 
 metadata = MetaData()
 
