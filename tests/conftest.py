@@ -25,7 +25,9 @@ settings.load_profile("sanderling")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file share its fixtures, those of the journey one run of the demo: each stays in one process."""
     for item in items:
-        group = "journey" if item.path.parent.name == "journey" else f"{item.path.parent.name}/{item.path.stem}"
+        group = f"{item.path.parent.name}/{item.path.stem}"
+        if item.path.parent.name == "journey":
+            group = "journey"
         item.add_marker(pytest.mark.xdist_group(group))
 
 

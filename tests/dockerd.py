@@ -1,4 +1,9 @@
-"""A real dockerd that knows nothing of any other, and leaves nothing."""
+"""A real dockerd with folders of its own, which leaves nothing.
+
+All of them share the bridge docker0, which dockerd does not name after itself. So none is started with `--bridge=none`,
+which removes it under the feet of the others; and only the journey's containers are on it, for two daemons would give
+theirs the same addresses.
+"""
 
 import os
 import shutil

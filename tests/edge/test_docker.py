@@ -21,15 +21,13 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.skipif(BUSYBOX is None, reason="needs busybox: apt-get install busybox-static"),
 ]
-# The daemon below has no network of its own, so that it leaves nothing in the host's.
+# See tests/dockerd.py: another daemon may use the bridge.
 HOST_NETWORK = {"HostConfig": {"NetworkMode": "host"}}
 
 
 @pytest.fixture(scope="module")
 def dockerd() -> Iterator[str]:
-    with running_dockerd(
-        "--bridge=none", "--iptables=false", "--ip6tables=false", "--host-gateway-ip", "127.0.0.1"
-    ) as address:
+    with running_dockerd("--iptables=false", "--ip6tables=false", "--host-gateway-ip", "127.0.0.1") as address:
         yield address
 
 

@@ -209,7 +209,7 @@ def test_docker_loads_what_we_write_and_we_read_what_it_saves(made: Made, tmp_pa
     made.write(tmp_path / "in")
     written = copied(f"oci:{tmp_path}/in:1", f"docker-archive:{tmp_path}/ours.tar:demo/a:1", platform="linux/amd64")
     config = _config(tmp_path / "in", made, "amd64")
-    with running_dockerd("--iptables=false", "--ip6tables=false", "--bridge=none") as address:
+    with running_dockerd("--iptables=false", "--ip6tables=false") as address:
 
         def docker(*arguments: str) -> str:
             environment = {"PATH": os.environ["PATH"], "DOCKER_HOST": address, "HOME": str(tmp_path)}

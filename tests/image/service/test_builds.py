@@ -107,7 +107,7 @@ class TestQueue:
         assert builds.list("demo") == []
 
     def test_the_queue_has_a_bound(self, make_builds: MakeBuilds, score: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sanderling.image.builds.MAX_QUEUED", 2)
+        monkeypatch.setattr("sanderling.image.service.builds.MAX_QUEUED", 2)
         builds = make_builds()
         script = SourceFile("score.py", score)
         for _ in range(2):

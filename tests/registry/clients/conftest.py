@@ -1,5 +1,6 @@
 """One registry for the clients of a process, and a folder with its authority as clients want it."""
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,3 +20,15 @@ def cert_dir(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certs")
     (folder / "ca.crt").write_bytes(site.ca.read_bytes())
     return folder
+
+
+@pytest.fixture
+def certs(cert_dir: Path) -> str:
+    """The option of podman, buildah and skopeo."""
+    return f"--cert-dir={cert_dir}"
+
+
+@pytest.fixture
+def name(site: Site) -> str:
+    """A repository that no other test has."""
+    return f"{site.address}/demo/{secrets.token_hex(4)}"

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -143,3 +144,10 @@ def write_layout(folder: Path, architectures: tuple[str, ...] = ("amd64",)) -> l
         platforms = [Platform("linux", name) for name in architectures]
         layout.tag(layout.index([m.descriptor(p) for m, p in zip(manifests, platforms, strict=True)]))
     return manifests
+
+
+def write_build_context(folder: Path) -> None:
+    """Write what builds an image that no other test has, with an empty file in it."""
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY empty words /\nENV ANSWER=42\n")
+    (folder / "empty").touch()
+    (folder / "words").write_text(secrets.token_hex())

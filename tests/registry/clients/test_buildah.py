@@ -1,12 +1,12 @@
 """buildah builds from nothing, pushes, and takes images of the registry as a base; no container is run."""
 
 import json
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.registry.clients.documented import run_documented
+from tests.registry.clients.images import write_build_context
 from tests.registry.clients.mounts import nothing_mounted_below
 from tests.registry.clients.site import Site
 from tests.registry.clients.tools import Tool, auth_file, needed, needed_root
@@ -27,22 +27,9 @@ def buildah(site: Site, cert_dir: Path, tmp_path_factory: pytest.TempPathFactory
     nothing_mounted_below(home)
 
 
-@pytest.fixture
-def name(site: Site) -> str:
-    """A repository that no other test has, as buildah names it."""
-    return f"{site.address}/demo/{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def certs(cert_dir: Path) -> str:
-    return f"--cert-dir={cert_dir}"
-
-
 def build(buildah: Tool, image: str, tmp_path: Path, *options: str) -> str:
     """Build an image that no other test has; return its reference."""
-    (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY empty words /\nENV ANSWER=42\n")
-    (tmp_path / "empty").touch()
-    (tmp_path / "words").write_text(secrets.token_hex())
+    write_build_context(tmp_path)
     buildah("build", "--quiet", f"--tag={image}", *options, tmp_path)
     return image
 

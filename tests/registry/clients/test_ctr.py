@@ -1,6 +1,5 @@
 """containerd's ctr, with a containerd of its own."""
 
-import secrets
 import subprocess
 import tempfile
 import time
@@ -69,12 +68,6 @@ class Images:
 @pytest.fixture
 def images(site: Site, containerd: tuple[Tool, Path]) -> Images:
     return Images(*containerd, f"admin:{site.password}")
-
-
-@pytest.fixture
-def name(site: Site) -> str:
-    """A repository that no other test has."""
-    return f"{site.address}/demo/{secrets.token_hex(4)}"
 
 
 def load(images: Images, source: str, image: str, tmp_path: Path) -> None:

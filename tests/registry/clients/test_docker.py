@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.dockerd import running_dockerd
 from tests.registry.clients.documented import run_documented
-from tests.registry.clients.images import docker_archive
+from tests.registry.clients.images import docker_archive, write_build_context
 from tests.registry.clients.proxied import Proxy, proxied
 from tests.registry.clients.site import Site
 from tests.registry.clients.tools import Tool, auth_file, needed
@@ -33,7 +33,7 @@ def docker(site: Site, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -
     program, home = needed("docker", "docker.io"), tmp_path_factory.mktemp("docker")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTTPS_PROXY", proxy.url)
-        with running_dockerd("--bridge=none", "--iptables=false", "--storage-driver=vfs") as address:
+        with running_dockerd("--iptables=false", "--storage-driver=vfs") as address:
             yield Tool(program, home, (), {"DOCKER_HOST": address, "HTTPS_PROXY": proxy.url})
 
 
@@ -114,9 +114,7 @@ def test_all_tags_are_pushed_and_pulled(trusting: Tool, name: str, tmp_path: Pat
 
 
 def test_an_image_that_is_built_is_pushed(trusting: Tool, name: str, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY empty words /\nENV ANSWER=42\n")
-    (tmp_path / "empty").touch()
-    (tmp_path / "words").write_text(secrets.token_hex())
+    write_build_context(tmp_path)
     trusting("build", "--quiet", "--tag", f"{name}:1", tmp_path, DOCKER_BUILDKIT="0")
     trusting("push", f"{name}:1")
     trusting("rmi", f"{name}:1")

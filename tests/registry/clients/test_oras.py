@@ -51,12 +51,6 @@ def client(site: Site) -> "Iterator[oras.client.OrasClient]":
         yield client
 
 
-@pytest.fixture
-def name(site: Site) -> str:
-    """A repository that no other test has."""
-    return f"{site.address}/demo/{secrets.token_hex(4)}"
-
-
 def test_a_file_is_pushed_pulled_listed_and_deleted(site: Site, name: str, tmp_path: Path) -> None:
     client = oras.client.OrasClient(hostname=site.address, tls_verify=str(site.ca))
     with client.session:

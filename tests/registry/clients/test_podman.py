@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.registry.clients.documented import run_documented
-from tests.registry.clients.images import docker_archive
+from tests.registry.clients.images import docker_archive, write_build_context
 from tests.registry.clients.mounts import nothing_mounted_below
 from tests.registry.clients.site import Site
 from tests.registry.clients.tools import Tool, auth_file, needed, needed_root
@@ -35,17 +35,6 @@ def podman(site: Site, cert_dir: Path, tmp_path_factory: pytest.TempPathFactory)
         nothing_mounted_below(home)
 
 
-@pytest.fixture
-def name(site: Site) -> str:
-    """A repository that no other test has, as podman names it."""
-    return f"{site.address}/demo/{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def certs(cert_dir: Path) -> str:
-    return f"--cert-dir={cert_dir}"
-
-
 def load(podman: Tool, name: str, tmp_path: Path, layers: int = 1) -> str:
     """Make an image that no other test has; return its reference."""
     archive = docker_archive(tmp_path / f"{secrets.token_hex(4)}.tar", f"{name}:1", layers)
@@ -66,9 +55,7 @@ def test_an_image_is_pushed_pulled_and_the_same(podman: Tool, certs: str, name: 
 
 
 def test_an_image_that_is_built_is_pushed(podman: Tool, certs: str, name: str, tmp_path: Path) -> None:
-    (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY empty words /\nENV ANSWER=42\n")
-    (tmp_path / "empty").touch()
-    (tmp_path / "words").write_text(secrets.token_hex())
+    write_build_context(tmp_path)
     podman("build", "--quiet", "--isolation=chroot", f"--tag={name}:1", tmp_path)
     podman("push", "--quiet", certs, f"{name}:1")
     podman("rmi", f"{name}:1")

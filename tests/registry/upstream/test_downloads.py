@@ -136,14 +136,20 @@ async def test_a_cut_is_taken_up_where_no_ranges_are_known(source: Source, cache
     assert await cache.blob(digest) == layer
 
 
+async def begun(source: Source, cache: Cache, layer: bytes) -> Digest:
+    """Pull the first bytes of *layer* and go; return its digest."""
+    digest = await prepared(source, cache, layer)
+    async with cache.client.stream("GET", f"/v2/hub/library/app/blobs/{digest}") as response:
+        await anext(response.aiter_raw())
+        await asyncio.sleep(0.3)
+    return digest
+
+
 async def test_a_restart_goes_on_where_it_was(tmp_path: Path, source: Source) -> None:
     layer = os.urandom(8 * MIB)
     source.gate = asyncio.Event()
     async with caching(tmp_path / "c", upstream(source.address)) as cache:
-        digest = await prepared(source, cache, layer)
-        async with cache.client.stream("GET", f"/v2/hub/library/app/blobs/{digest}") as response:
-            await anext(response.aiter_raw())
-            await asyncio.sleep(0.3)
+        digest = await begun(source, cache, layer)
         assert cache.blobs.find(digest) is None
     source.gate.set()
     async with caching(tmp_path / "c", upstream(source.address)) as cache:
@@ -158,10 +164,7 @@ async def test_a_part_that_was_damaged_meanwhile_is_thrown_away(tmp_path: Path, 
     layer = os.urandom(8 * MIB)
     source.gate = asyncio.Event()
     async with caching(tmp_path / "c", upstream(source.address)) as cache:
-        digest = await prepared(source, cache, layer)
-        async with cache.client.stream("GET", f"/v2/hub/library/app/blobs/{digest}") as response:
-            await anext(response.aiter_raw())
-            await asyncio.sleep(0.3)
+        digest = await begun(source, cache, layer)
     source.gate.set()
     (part,) = (tmp_path / "c" / "blobs" / "uploads").iterdir()
     with part.open("r+b") as file:
