@@ -18,9 +18,7 @@ from sanderling.sdk.workspace import Workspace
 
 Named = Annotated[
     str,
-    typer.Argument(
-        metavar="IMAGE", help="NAME[:VERSION] of this workspace, or HOST/REPOSITORY:TAG, or oci:DIR[:NAME]."
-    ),
+    typer.Argument(metavar="IMAGE", help="NAME[:VERSION] of the workspace, HOST/REPOSITORY:TAG, or oci:DIR[:NAME]."),
 ]
 Platform = Annotated[str | None, typer.Option(metavar="OS/CPU", help="Of an image for several platforms, this one.")]
 Into = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write it there and not to stdout.")]
@@ -64,7 +62,7 @@ def sbom(image: Named, platform: Platform = None, output: Into = None, plain_htt
 
 
 def provenance(image: Named, output: Into = None, plain_http: PlainHttp = False) -> None:
-    """Print who built an image from what, as an in-toto statement with SLSA provenance. Its signature is not checked."""
+    """Print who built an image from what, as an in-toto statement (SLSA). Its signature is not checked."""
     _print(image, "provenance", None, None, output, plain_http)
 
 
