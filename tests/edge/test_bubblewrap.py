@@ -13,6 +13,7 @@ from tests.edge.worlds import BUSYBOX, MadeImage, tiny_image
 from sanderling.edge.engines import ContainerSpec, State
 from sanderling.edge.engines.bubblewrap import BubblewrapEngine
 from sanderling.edge.engines.choice import find_bwrap
+from sanderling.edge.engines.logfile import BoundedLog, tail
 from sanderling.edge.layout import Layout
 from sanderling.errors import Invalid, NotFound
 
@@ -180,6 +181,15 @@ async def test_what_cannot_be_run_is_refused_at_create(engine: BubblewrapEngine,
     await created(engine, tiny_image("true"), tmp_path, HostConfig={"Binds": ["/not/there:/x"]})
     with pytest.raises(Invalid, match="not on this device"):
         await engine.start("m")
+
+
+def test_a_log_is_bounded_also_when_much_comes_at_once(tmp_path: Path) -> None:
+    log = BoundedLog(tmp_path, 1000)
+    log.write(b"a" * 300)
+    log.write(bytes(range(100)) * 35)
+    log.close()
+    assert [(tmp_path / name).stat().st_size for name in ("log", "log.1")] == [500, 1000]
+    assert tail(tmp_path, 1500) == (bytes(range(100)) * 35)[-1500:]
 
 
 async def test_a_log_is_bounded(engine: BubblewrapEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

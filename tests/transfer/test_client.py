@@ -254,6 +254,29 @@ async def test_an_upload_goes_on_where_it_was_cut(registry: FakeRegistry) -> Non
     assert len(registry.asked("POST", "/uploads/")) == 1
 
 
+async def test_the_content_of_an_upload_that_was_cut_is_closed_before_it_is_opened_again(
+    registry: FakeRegistry,
+) -> None:
+    registry.cut_uploads_at = [1_000_000, 500_000]
+    others_open: list[int] = []
+    count_open = 0
+
+    async def open_from(start: int) -> AsyncGenerator[bytes, None]:
+        nonlocal count_open
+        others_open.append(count_open)
+        count_open += 1
+        try:
+            for at in range(start, len(CONTENT), 100_000):
+                yield CONTENT[at : at + 100_000]
+        finally:
+            count_open -= 1
+
+    async with client(registry) as made:
+        await made.push_blob(BLOB.digest, BLOB.size, open_from)
+    assert others_open == [0, 0, 0]
+    assert count_open == 0
+
+
 async def test_where_an_upload_cannot_go_on_it_starts_again(registry: FakeRegistry) -> None:
     registry.cut_uploads_at, registry.knows_status = [1_000_000], False
     async with client(registry) as made:

@@ -10,7 +10,7 @@ name (`Retry-After`). Source: distribution-spec 1.1; RFC 9110.
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -257,7 +257,11 @@ class Exchange:
                 sent["Authorization"] = header
             content = call.body() if callable(call.body) else call.body
             request = self._http.build_request(call.method, url, headers=sent, content=content, timeout=call.timeout)
-            response = await self._http.send(request, stream=True)
+            try:
+                response = await self._http.send(request, stream=True)
+            finally:
+                if isinstance(content, AsyncGenerator):  # it may hold a file, and was not read to its end
+                    await content.aclose()
             # A blob may be kept elsewhere; what is sent to us is not: only 307 and 308 keep the method.
             follows = response.status_code in (307, 308) or (
                 response.status_code in (301, 302, 303) and call.method in ("GET", "HEAD")

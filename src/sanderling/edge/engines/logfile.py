@@ -14,11 +14,13 @@ class BoundedLog:
 
     def write(self, data: bytes) -> None:
         """Append *data*."""
-        if self._file.tell() + len(data) > self._max_bytes:
-            self._file.close()
-            self._path.replace(self._older)
-            self._file = self._path.open("ab", buffering=0)
-        self._file.write(data)
+        for start in range(0, len(data), self._max_bytes):
+            piece = data[start : start + self._max_bytes]
+            if self._file.tell() + len(piece) > self._max_bytes:
+                self._file.close()
+                self._path.replace(self._older)
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(piece)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -16,7 +16,7 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,9 @@ class LayoutPlace:
             raise NotFound(f"{self.name} lacks the content {descriptor.digest}")
         if size != descriptor.size:
             raise LengthMismatch(what=descriptor.digest, expected=descriptor.size, actual=size)
-        async for piece in read_file(path, start):
-            yield piece
+        async with aclosing(read_file(path, start)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def tags(self) -> list[str]:
         """Return the names in the index."""
