@@ -142,7 +142,7 @@ def test_a_copy_with_referrers_brings_all_of_them_to_another_repository(
         fetch(registry, "demo/target", f"manifests/{cosign.tag(digest, 'sig')}")
 
 
-def test_what_others_signed_stays_beside_ours_and_ours_is_replaced(
+def test_what_others_signed_stays_beside_ours_which_is_not_signed_twice(
     registry: RegistryProcess, tmp_path: Path, blobs: FileBlobs, log: Log
 ) -> None:
     image = pushed(registry, "demo/many", tmp_path, blobs, log)
@@ -156,7 +156,10 @@ def test_what_others_signed_stays_beside_ours_and_ours_is_replaced(
         payload = fetch(registry, "demo/many", f"blobs/{layer['digest']}").content
         signature = dsse.decode(layer["annotations"][cosign.SIGNATURE_ANNOTATION], "")
         signed.append([key.public.verify(payload, signature) for key in (other, KEY)])
-    assert signed == [[True, False], [False, True]]
+    assert signed == [[False, True], [True, False]]
+    kinds = [str(one["artifactType"]) for one in referrers(registry, "demo/many", image.descriptor.digest)]
+    assert kinds.count(cosign.BUNDLE) == 6
+    assert kinds.count(LOCK) == kinds.count(MEDIA_TYPE) == 1
 
 
 def test_a_layout_lists_what_is_told_about_its_image(tmp_path: Path, blobs: FileBlobs) -> None:

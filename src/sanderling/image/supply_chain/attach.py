@@ -1,7 +1,8 @@
 """Bring what is told about an image to where the image is, between its manifests and its tag.
 
-So nobody sees a tag whose signature is missing. What is there already is not sent again; signatures
-and attestations that others left under cosign's tags stay beside ours, and ours of the same kind is replaced.
+So nobody sees a tag whose signature is missing. What is there already is not sent again, nor is what the
+same key signed of the same kind: an image that is built again keeps the provenance of its first build. Signatures and
+attestations that others left under cosign's tags stay beside ours.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ async def attach(place: Place, attachments: Sequence[Attachment], new: Collectio
 
     Only a registry gets cosign's tags: a layout lists what refers to an image by itself.
     """
+    if isinstance(place, RegistryPlace):
+        attachments = await _missing(place, attachments, new)
     blobs = {digest: raw for one in attachments for digest, raw in one.blobs.items()}
     sent = await all_of([partial(_keep, place, digest, raw) for digest, raw in blobs.items()], AT_ONCE)
     if isinstance(place, RegistryPlace):
@@ -34,6 +37,27 @@ async def attach(place: Place, attachments: Sequence[Attachment], new: Collectio
         for one in attachments:
             await place.push_manifest(one.manifest.descriptor(), one.manifest.raw)
     return sum(sent)
+
+
+async def _missing(place: RegistryPlace, every: Sequence[Attachment], new: Collection[Digest]) -> list[Attachment]:
+    """Return those of *every* that are not there."""
+    subjects = {_subject(one) for one in every} - set(new)
+    listed = await all_of([partial(place.referrers, subject) for subject in subjects], AT_ONCE)
+    there = dict(zip(subjects, listed, strict=True))
+    return [one for one in every if not any(_is_it(one.manifest, entry) for entry in there.get(_subject(one), ()))]
+
+
+def _is_it(manifest: Manifest, entry: Descriptor) -> bool:
+    """Say whether a listed referrer is *manifest*, or one of its kind by the same key."""
+    key, predicate = KEY_ANNOTATION, cosign.BUNDLE_PREDICATE_ANNOTATION
+    ours, theirs = manifest.annotations, entry.annotations
+    is_of_the_kind = entry.artifact_type == manifest.artifact_type and ours.get(predicate) == theirs.get(predicate)
+    return entry.digest == manifest.digest or (key in ours and ours[key] == theirs.get(key) and is_of_the_kind)
+
+
+def _subject(one: Attachment) -> Digest:
+    assert one.manifest.subject is not None
+    return one.manifest.subject.digest
 
 
 async def _keep(place: Place, digest: Digest, raw: bytes) -> int:
@@ -53,8 +77,7 @@ async def _keep(place: Place, digest: Digest, raw: bytes) -> int:
 
 async def _push(place: RegistryPlace, one: Attachment, new: Collection[Digest]) -> None:
     manifest = one.manifest
-    assert manifest.subject is not None
-    if one.tag is not None and manifest.subject.digest not in new:
+    if one.tag is not None and _subject(one) not in new:
         manifest = await _beside_others(place, manifest, one.tag)
     await place.push_manifest(manifest.descriptor(), manifest.raw, one.tag)
 
@@ -73,7 +96,7 @@ async def _beside_others(place: RegistryPlace, ours: Manifest, tag: str) -> Mani
     if not kept:
         return ours
     return Manifest.build(
-        ours.config, [*kept, *ours.layers], None, artifact_type=ours.artifact_type, subject=ours.subject
+        ours.config, [*kept, *ours.layers], ours.annotations, artifact_type=ours.artifact_type, subject=ours.subject
     )
 
 

@@ -141,7 +141,8 @@ def signature_manifest(subject: Descriptor, payload: bytes, signature: bytes, ke
         len(payload),
         annotations={cosign.SIGNATURE_ANNOTATION: dsse.base64_text(signature), KEY_ANNOTATION: key.public.key_id},
     )
-    manifest = Manifest.build(EMPTY_CONFIG, [layer], None, artifact_type=cosign.SIGNATURE_ARTIFACT, subject=subject)
+    notes = {KEY_ANNOTATION: key.public.key_id}
+    manifest = Manifest.build(EMPTY_CONFIG, [layer], notes, artifact_type=cosign.SIGNATURE_ARTIFACT, subject=subject)
     return Attachment(
         "signature", manifest, {layer.digest: payload, EMPTY_CONFIG.digest: EMPTY}, cosign.tag(subject.digest, "sig")
     )
@@ -162,7 +163,8 @@ def _attestations(subject: Descriptor, envelopes: Sequence[tuple[str, bytes]], k
         for predicate_type, raw in envelopes
     ]
     blobs = {Digest.of(raw): raw for _, raw in envelopes} | {EMPTY_CONFIG.digest: EMPTY}
-    manifest = Manifest.build(EMPTY_CONFIG, layers, None, artifact_type=dsse.IN_TOTO, subject=subject)
+    notes = {KEY_ANNOTATION: key.public.key_id}
+    manifest = Manifest.build(EMPTY_CONFIG, layers, notes, artifact_type=dsse.IN_TOTO, subject=subject)
     return Attachment("attestations", manifest, blobs, cosign.tag(subject.digest, "att"))
 
 
