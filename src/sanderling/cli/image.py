@@ -1,22 +1,24 @@
 """`sanderling image`: build, list, show, logs; copy is in `image_copy`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
 import typer
 
-from sanderling.cli import image_copy
+from sanderling.cli import image_attachments, image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
 from sanderling.cli.image_build import Here, Inputs, build_here, prefetch_here
 from sanderling.cli.image_sizes import show_sizes
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
-from sanderling.errors import Invalid
+from sanderling.errors import Invalid, SanderlingError
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
+from sanderling.sdk.image_attachments import ImageAttachment, list_attachments
 from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Build container images from a script, an environment and models.", no_args_is_help=True)
@@ -256,12 +258,19 @@ def show(
             ("seconds", f"{image.seconds:.1f}" if image.seconds is not None else None),
         ]
     )
-    if not sizes:
-        out.result(image.to_json())
-        return
-    report = image.sizes(previous)
-    show_sizes(out, report)
-    out.result(image.to_json() | {"sizes": report})
+    attachments: Sequence[ImageAttachment] = ()
+    with suppress(SanderlingError):  # the registry may have lost the image since, or be away
+        attachments = list_attachments(image.location) if image.state == "succeeded" else ()
+    out.table(
+        ("BESIDE IT", "PLATFORM", "#SIZE", "DIGEST"),
+        [(one.kind, one.platform or "all", size_text(one.size_bytes), one.digest) for one in attachments],
+    )
+    told = image.to_json() | {"attachments": [one.to_json() for one in attachments]}
+    if sizes:
+        report = image.sizes(previous)
+        show_sizes(out, report)
+        told["sizes"] = report
+    out.result(told)
 
 
 def culprit_text(culprit: Mapping[str, object]) -> str | None:
@@ -307,4 +316,5 @@ def logs(
     )
 
 
+image_attachments.add_to(app)
 app.command("copy", epilog=example(*image_copy.EXAMPLES))(image_copy.copy)

@@ -28,6 +28,7 @@ from sanderling.image.script import ScriptInvalid, check_script
 if TYPE_CHECKING:
     from sanderling.image.service.build_records import ImageBuild, ImageNotFound, WrongState
     from sanderling.image.service.builds import BuildLogPage, ImageBuilds
+    from sanderling.image.supply_chain.signing_keys import KeyInfo, SigningKeys
 
 # The service needs SQL; a worker imports this package too, needs none, and would wait half a second for it.
 _OF_THE_SERVICE = {
@@ -35,6 +36,8 @@ _OF_THE_SERVICE = {
     "ImageBuild": "service.build_records",
     "ImageBuilds": "service.builds",
     "ImageNotFound": "service.build_records",
+    "KeyInfo": "supply_chain.signing_keys",
+    "SigningKeys": "supply_chain.signing_keys",
     "WrongState": "service.build_records",
 }
 
@@ -57,6 +60,7 @@ __all__ = [
     "ImageBuild",
     "ImageBuilds",
     "ImageNotFound",
+    "KeyInfo",
     "Limits",
     "Log",
     "ModelFiles",
@@ -64,6 +68,7 @@ __all__ = [
     "PushTarget",
     "Recipe",
     "ScriptInvalid",
+    "SigningKeys",
     "SourceFile",
     "WrongState",
     "build",

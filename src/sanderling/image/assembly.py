@@ -14,6 +14,7 @@ from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.sizes import LAYER, PACKAGES
 from sanderling.image.recipe import APP_ROOT, Recipe
+from sanderling.image.supply_chain.contents import Contents
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
 
 EPOCH = "1970-01-01T00:00:00Z"
@@ -37,6 +38,8 @@ class Assembled:
         """Each manifest with the platform it is for, as "linux/amd64"."""
         described = self.index.manifests if self.index is not None else (self.descriptor,)
         return [(str(d.platform), manifest) for d, manifest in zip(described, self.manifests, strict=True)]
+
+    contents: tuple[Contents, ...] = ()  # what each platform holds; nothing where nobody asked
 
     @property
     def size_bytes(self) -> int:

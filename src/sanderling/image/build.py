@@ -7,7 +7,7 @@ are chosen and fetched; two layers are made at once.
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from sanderling.image.packages.resolve import Resolver, Wheel, logins
 from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
+from sanderling.image.supply_chain.used import Used
 from sanderling.oci import Platform
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class _Build:
         # A base keeps its own Python and its bytecode: with conda it is the same layer that other images have.
         below = find_compiler(bases.python.version)
         self.below = LayerStore(settings.cache, log, below, recipe.compression) if self.conda else self.layers
-        self.bases, self.parts = bases, Parts(self.layers, self.python, log)
+        self.used = Used(settings.cache, downloads.blobs)
+        self.bases, self.parts = bases, Parts(self.layers, self.python, self.used, log)
         self.resolver = Resolver(settings.cache, log, settings.wheels)
 
     def run(self) -> tuple[Assembled, FileBlobs]:
@@ -129,7 +131,7 @@ class _Build:
         self.log.say(
             "assemble", f"{image.descriptor.digest}: {size_text(image.size_bytes)}, {total} layers, {cached} known"
         )
-        return image, self.layers.blobs
+        return replace(image, contents=self.used.contents(self.recipe.platforms, self.python)), self.layers.blobs
 
     def _make_all(self, pool: ThreadPoolExecutor) -> tuple[dict[Platform, Base], dict[Platform, list[Made]]]:
         platforms, parts = self.recipe.platforms, self.parts
@@ -140,8 +142,12 @@ class _Build:
         chosen = {platform: self._choose(platform, conda[platform]) for platform in platforms}
         files = fetch_wheels([wheel for wheels in chosen.values() for wheel in wheels], self.downloads)
         grouped = {p: group_wheels(wheels, files, room - len(conda[p])) for p, wheels in chosen.items()}
+        for platform, every in chosen.items():
+            self.used.wheels(platform, every, files)
         # Largest first, so that two threads end at about the same time; what platforms share is made once.
-        groups = {tuple(wheel.file_name for wheel in group): group for every in grouped.values() for group in every}
+        groups = {
+            tuple(wheel.file_name for wheel in group): group for groups_of in grouped.values() for group in groups_of
+        }
         started = {
             names: pool.submit(parts.wheels, groups[names], files)
             for names in sorted(groups, key=lambda names: -sum(files[name].stat().st_size for name in names))
@@ -153,6 +159,7 @@ class _Build:
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
+            self.used.base(platform, bases[platform])
             base, rest = bases[platform], [future.result() for future in (*wheels, *tail)]
             # The packages of another Python are not in the way.
             taken = parts.replaced(base, chosen[platform]) if self.conda is None else conda[platform]
@@ -163,6 +170,8 @@ class _Build:
         """The layers of conda's packages: they must be there before wheels are chosen, which have to fit."""
         if self.conda is None:
             return {platform: [] for platform in self.recipe.platforms}
+        for platform, lock in self.conda.locks.items():
+            self.used.conda(platform, lock)
         wheels_follow = bool(self.environment.requirements)
         at_most = room - min(LEAST_PACKAGE_LAYERS, room // 2) if wheels_follow else room
         started = self.conda.start(self.downloads, self.layers, pool, at_most)

@@ -20,16 +20,21 @@ from sanderling.image.packages.resolve import Wheel
 from sanderling.image.packages.trimming import TESTS_APART, project_of
 from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe, SourceFile
+from sanderling.image.supply_chain.used import Used
 from sanderling.image.user_files import UserFiles
+from sanderling.image.version import product_version
 
 SCORING = "sanderling_scoring"
 
 
 class Parts:
-    """Makes the layers above a base, for images with *python*, into *layers*; used by several threads."""
+    """Makes the layers above a base, for images with *python*, into *layers*; used by several threads.
 
-    def __init__(self, layers: LayerStore, python: Interpreter, log: Log) -> None:
-        self.layers, self.python, self.log = layers, python, log
+    *used* is told of the files that go in.
+    """
+
+    def __init__(self, layers: LayerStore, python: Interpreter, used: Used, log: Log) -> None:
+        self.layers, self.python, self.used, self.log = layers, python, used, log
 
     def replaced(self, base: Base, wheels: Sequence[Wheel]) -> list[Made]:
         """A layer that takes those packages of *base* away that *wheels* bring anew; none when there are none."""
@@ -74,6 +79,7 @@ class Parts:
         }
         entries = [file_entry(path, content) for path, content in contents.items()]
         inputs = [[path, hashlib.sha256(content).hexdigest()] for path, content in contents.items()]
+        self.used.files("scoring", SCORING, product_version(), dict(inputs))
         return self.layers.ensure("scoring", inputs, SCORING, _given(entries), compiled=True)
 
     def models(self, models: Sequence[ModelFiles]) -> Made:
@@ -85,6 +91,10 @@ class Parts:
         ]
         found = UserFiles(files, self.layers.check)
         inputs = [[path, sha256] for path, sha256, _ in found.inputs]
+        digests = {path: sha256 for path, sha256, _ in found.inputs}
+        for model in models:
+            within = {f"{APP_ROOT}/{model.folder}/{path}" for path in model.files}
+            self.used.files("model", model.name, str(model.version), {p: digests[p] for p in sorted(within)})
         one = models[0]
         title = f"model {one.name}:{one.version}" if len(models) == 1 else f"{len(models)} models"
         return self.layers.ensure("model", inputs, title, found.opened)
@@ -96,6 +106,7 @@ class Parts:
             [SourceFile(f"{APP_ROOT}/{f.path}", f.source, f.executable) for f in files], self.layers.check
         )
         inputs = [[f.path, f.executable, sha256] for f, (_, sha256, _) in zip(files, found.inputs, strict=True)]
+        self.used.files("application", recipe.script.path, "", {path: sha256 for path, sha256, _ in found.inputs})
         beside = f" and {count_text(len(files) - 1, 'file')}" if len(files) > 1 else ""
         return self.layers.ensure("application", inputs, f"{recipe.script.path}{beside}", found.opened)
 

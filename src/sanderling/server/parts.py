@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
-from sanderling.image import GateSettings, ImageBuilds, Limits, PushTarget
+from sanderling.image import GateSettings, ImageBuilds, Limits, PushTarget, SigningKeys
 from sanderling.oci import Digest, Platform
 from sanderling.registry import Registry, RegistryCredentials, Scope, StoredUpstreams
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
@@ -43,6 +43,7 @@ class Parts:
     registry: Registry
     upstreams: StoredUpstreams
     builds: ImageBuilds
+    signing_keys: SigningKeys
     hub: Hub
     collections: Collections
     platform: str
@@ -88,7 +89,8 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         in_use=lambda: hub.images(),  # the hub is made below, and asks the registry too
         upstreams=upstreams,
     )
-    builds = _make_builds(settings, tls, engine, credentials)
+    signing_keys = SigningKeys(engine, seal.seal, seal.unseal)
+    builds = _make_builds(settings, tls, engine, credentials, signing_keys)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
     hub = Hub(
         engine,
@@ -109,6 +111,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         registry=registry,
         upstreams=upstreams,
         builds=builds,
+        signing_keys=signing_keys,
         hub=hub,
         collections=Collections(registry.collect_garbage),
         platform=str(Platform.parse(f"linux/{platform.machine()}")),
@@ -117,7 +120,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
 
 
 def _make_builds(
-    settings: ServerSettings, tls: TlsFiles, engine: Engine, credentials: RegistryCredentials
+    settings: ServerSettings, tls: TlsFiles, engine: Engine, credentials: RegistryCredentials, keys: SigningKeys
 ) -> ImageBuilds:
     # The worker reaches the registry at the server's own address: the public one may lead through a relay.
     own = settings.own_url.removeprefix("https://")
@@ -134,6 +137,7 @@ def _make_builds(
         settings.data / "builds",
         settings.data / "cache",
         push,
+        signing_key=keys.private_pem,
         workers=settings.build_workers,
         time_limit_s=settings.build_time_limit_s,
         memory_bytes=settings.build_memory_bytes,

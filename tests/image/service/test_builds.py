@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,9 @@ from sqlalchemy import Engine
 from sanderling.errors import Invalid, Unavailable
 from sanderling.image import ImageBuild, ImageBuilds, ImageNotFound, ModelFiles, PushTarget, SourceFile, WrongState
 from sanderling.image.service.build_records import BuildRecords
+from sanderling.oci import Digest
+from sanderling.signatures import cosign
+from sanderling.signatures.keys import SigningKey
 from tests.registry.serving import served
 from tests.registry.world import basic, make_engine
 
@@ -318,7 +322,8 @@ class TestPublishing:
             target = PushTarget(
                 address, username=user.username, password=password, plain_http=True, shown_as="registry.example:8443"
             )
-            builds = make_builds(target)
+            key = SigningKey.generate()
+            builds = make_builds(target, signing_key=lambda workspace: {"demo": key.private_pem().decode()}[workspace])
             builds.start()
             models = [ModelFiles("digits", 1, {"model.pkl": model})]
             build = builds.create("demo", "digits", script=SourceFile("score.py", score), models=models)
@@ -329,6 +334,12 @@ class TestPublishing:
                 f"http://{address}/v2/demo/digits/manifests/1", headers=basic(user.username, user.passwords[0])
             )
             assert answer.headers["docker-content-digest"] == done.digest
+            place = f"http://{address}/v2/demo/digits/manifests/{cosign.tag(Digest(done.digest), 'sig')}"
+            [layer] = httpx.get(place, headers=basic(user.username, password)).json()["layers"]
+            payload = cosign.payload(Digest(done.digest), "registry.example:8443/demo/digits")
+            assert key.public.verify(payload, b64decode(layer["annotations"][cosign.SIGNATURE_ANNOTATION]))
+            for file in tmp_path.joinpath("builds").rglob("*.json*"):  # what is kept of a build holds no key
+                assert key.private_pem().decode().splitlines()[1] not in file.read_text()
             again = wait(builds, builds.create("demo", "digits", script=SourceFile("score.py", score), models=models))
         assert again.location == "registry.example:8443/demo/digits:2"
         text = "\n".join(event.text for event in builds.read_log("demo", "digits", 2).events)

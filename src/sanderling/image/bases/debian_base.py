@@ -45,7 +45,7 @@ class DebianBase:
 
         packages = packages_text((package.name, package.version, package.size_bytes) for package in lock.packages)
         made = layers.ensure("base", lock.identity(), title, opened, compiled=True, packages=packages)
-        return Base((made,), record=_record(lock, platform))
+        return Base((made,), record=_record(lock, platform), debian=lock)
 
 
 def _record(lock: BaseLock, platform: Platform) -> dict[str, object]:

@@ -74,7 +74,8 @@ class ImageBuilds:
 
     *folder* holds ``WORKSPACE/NAME/VERSION/{spec.json,log.jsonl}``, *cache* what
     builds share; *push* says to which registry a workspace's images go, with
-    fresh credentials. Call `start` once, and `close` at the end; both are quick.
+    fresh credentials; *signing_key* gives the private key (PEM) that they are signed
+    with. Call `start` once, and `close` at the end; both are quick.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class ImageBuilds:
         cache: Path,
         push: Callable[[str], PushTarget],
         *,
+        signing_key: Callable[[str], str] | None = None,
         workers: int = 1,
         time_limit_s: float = TIME_LIMIT_S,
         memory_bytes: int | None = None,
@@ -94,6 +96,7 @@ class ImageBuilds:
     ) -> None:
         self._records = BuildRecords(engine)
         self._folder, self._cache, self._push = folder, cache, push
+        self._signing_key = signing_key
         self._time_limit_s, self._max_queued = time_limit_s, max_queued
         self._machine = {
             "debianMirror": debian_mirror,
@@ -285,7 +288,7 @@ class ImageBuilds:
                 "supervised": True,
                 **self._machine,
             }
-            process = BuildProcess(self._folder_of(build), spec, target.secrets(), self._time_limit_s)
+            process = BuildProcess(self._folder_of(build), spec, self._secrets(build, target), self._time_limit_s)
             with self._changed:
                 self._running[key] = process
                 is_wanted = not self._is_closing
@@ -299,6 +302,12 @@ class ImageBuilds:
             with self._changed:
                 self._running.pop(key, None)
         self._settle(build, answer, process is not None and process.is_late)
+
+    def _secrets(self, build: ImageBuild, target: PushTarget) -> dict[str, str]:
+        """What the worker gets on its standard input, and nowhere else."""
+        if self._signing_key is None:
+            return target.secrets()
+        return target.secrets() | {"signingKey": self._signing_key(build.workspace)}
 
     def _settle(self, build: ImageBuild, answer: Mapping[str, Any], is_late: bool) -> None:
         """Write down how the build ended."""

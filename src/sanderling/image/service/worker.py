@@ -8,7 +8,8 @@ The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message", "culpr
 the culprit being ``{"file", "line", "package"}`` as far as they are known. Exit code
 0: done; 1: it failed; 2: the input cannot be built.
 
-Secrets of a push come as one line of JSON on standard input, never as arguments.
+Secrets of a push come as one line of JSON on standard input, never as arguments;
+with ``signingKey`` (PEM) among them the image is signed with it.
 When *supervised*, standard input stays open as long as the server lives: its end
 ends this process.
 """
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +117,15 @@ def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -
         registries=() if target is None else (target,),
         gate=_gate(spec.get("gate") or {}),
     )
+    started_at = datetime.now(UTC)
     try:
         image, blobs = build(recipe, settings, log)
-        return image, _publish(image, blobs, spec, secrets, log)
+        return image, _publish(image, blobs, recipe, spec, secrets, started_at, log)
     except DamagedLayer as e:
         log.warn("layers", f"the cached layer {e.digest} is damaged and is made anew")
         FileBlobs(settings.cache / "layers").delete(e.digest)
     image, blobs = build(recipe, settings, log)
-    return image, _publish(image, blobs, spec, secrets, log)
+    return image, _publish(image, blobs, recipe, spec, secrets, started_at, log)
 
 
 def _gate(data: Mapping[str, Any]) -> GateSettings:
@@ -133,7 +136,15 @@ def _gate(data: Mapping[str, Any]) -> GateSettings:
         raise Invalid(f"the gate's settings cannot be read: {e}") from e
 
 
-def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: dict[str, str], log: Log) -> int:
+def _publish(
+    image: Assembled,
+    blobs: FileBlobs,
+    recipe: Recipe,
+    spec: dict[str, Any],
+    secrets: dict[str, str],
+    started_at: datetime,
+    log: Log,
+) -> int:
     output = spec.get("output") or {}
     if "layout" in output:
         write_layout(image, blobs, Path(output["layout"]), spec["recipe"]["image"])
@@ -143,12 +154,15 @@ def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: 
         raise Invalid("the build's description names no output: a layout or a push target")
     # The HTTP client is a quarter second of imports that other outputs do not need.
     from sanderling.image.push import push
+    from sanderling.image.supply_chain.attachments import told_about
 
     target = PushTarget.from_json(output["push"], secrets)
     memory = Path(spec["cache"]) / "pushed" / f"{target.registry.replace(':', '_')}.json"
     known = {Digest(digest): str(place) for digest, place in (read_json(memory) or {}).items()}
     known = known | places_of_bases(image.bases, target)
-    sent = push(image, blobs, target, log, {d: place for d, place in known.items() if place != target.repository})
+    told = told_about(image, recipe, target, secrets.get("signingKey"), started_at, log)
+    elsewhere = {d: place for d, place in known.items() if place != target.repository}
+    sent = push(image, blobs, target, log, elsewhere, attachments=told)
     for manifest in image.manifests:
         known |= {layer.digest: target.repository for layer in manifest.layers}
     kept = dict(list(known.items())[-MAX_REMEMBERED_BLOBS:])
