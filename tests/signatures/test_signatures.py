@@ -42,13 +42,14 @@ def test_a_key_reads_back_and_signs_what_its_public_half_verifies() -> None:
         (b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", "cosign's own form"),
         (b"rubbish", "no private key in PEM"),
     ],
+    ids=["rsa", "p384", "locked", "cosign", "rubbish"],
 )
 def test_what_cannot_sign_is_refused_with_the_reason(pem: bytes, reason: str) -> None:
     with pytest.raises(KeyInvalid, match=reason):
         SigningKey.from_pem(pem)
 
 
-@pytest.mark.parametrize("pem", [b"", b"rubbish", KEY.private_pem()])
+@pytest.mark.parametrize("pem", [b"", b"rubbish", KEY.private_pem()], ids=["empty", "rubbish", "private"])
 def test_what_cannot_check_is_refused(pem: bytes) -> None:
     with pytest.raises(KeyInvalid, match="public key"):
         PublicKey.parse(pem)
