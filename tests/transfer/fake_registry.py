@@ -147,6 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def begin(self, name: str, query: dict[str, list[str]]) -> None:
         here = self.here
+        self.body()  # of a blob in one request, which registries may decline
         if "mount" in query and here.mounts:
             content = here.blobs.get((query["from"][0], query["mount"][0]))
             if content is not None:

@@ -11,7 +11,7 @@ import typer
 from sanderling.cli import image_attachments, image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
-from sanderling.cli.image_build import Here, Inputs, build_here, prefetch_here
+from sanderling.cli.image_build import MAKE_KEY, Here, Inputs, build_here, prefetch_here
 from sanderling.cli.image_sizes import show_sizes
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
@@ -111,6 +111,17 @@ def build(
     no_network: Annotated[
         bool, typer.Option("--no-network", help="Here: fetch no packages; what is not on this machine is named.")
     ] = False,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Here: sign with the private key in PEM that this makes: {MAKE_KEY.format(path='FILE')}",
+        ),
+    ] = None,
+    attachments: Annotated[
+        bool,
+        typer.Option("--attachments/--no-attachments", help="Here: lock, bill of materials and provenance beside it."),
+    ] = True,
     json_: Json = False,
 ) -> None:
     """Build an image and push it to the workspace's registry; or on this machine, with --output or --push.
@@ -121,8 +132,9 @@ def build(
     tags = pairs_of("tag", tag or [])
     platforms = [one for text in platform or [] for one in text.split(",") if one]
     here = Here(
-        output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network
-    )
+        output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network,
+        sign_key, attachments,
+    )  # fmt: skip
     if here.is_wanted:
         inputs = Inputs(
             script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,

@@ -42,7 +42,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, score: Path, model: Path, sh
     (tmp_path / "lookup").mkdir()
     (tmp_path / "lookup" / "table.csv").write_text("a,b\n")
     (tmp_path / "myenv.yml").write_text(ENVIRONMENT)
-    layout, archives, push, prefetch, offline = blocks()
+    layout, archives, push, signed, prefetch, offline = blocks()
     user = tmp_path / "user"
     user.mkdir()
     (user / "build").symlink_to(shared_cache)
@@ -57,6 +57,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, score: Path, model: Path, sh
         account = {"auths": {address: {"username": "demo", "password": password}}}
         (user / "config.json").write_text(json.dumps(account))
         run(tmp_path, push, REGISTRY=address, **home)
+    run(tmp_path, signed, **home)
     run(tmp_path, prefetch, **home)
     # The same image on a machine that has nothing but the folder, and no network: and with all that is here.
     shutil.rmtree(tmp_path / "digits")

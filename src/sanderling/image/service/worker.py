@@ -155,12 +155,14 @@ def _publish(
     # The HTTP client is a quarter second of imports that other outputs do not need.
     from sanderling.image.push import push
     from sanderling.image.supply_chain.attachments import told_about
+    from sanderling.signatures.keys import SigningKey
 
     target = PushTarget.from_json(output["push"], secrets)
+    key = SigningKey.from_pem(secrets["signingKey"].encode()) if secrets.get("signingKey") else None
     memory = Path(spec["cache"]) / "pushed" / f"{target.registry.replace(':', '_')}.json"
     known = {Digest(digest): str(place) for digest, place in (read_json(memory) or {}).items()}
     known = known | places_of_bases(image.bases, target)
-    told = told_about(image, recipe, target, secrets.get("signingKey"), started_at, log)
+    told = told_about(image, recipe, f"{target.shown}/{target.repository}", key, started_at, log)
     elsewhere = {d: place for d, place in known.items() if place != target.repository}
     sent = push(image, blobs, target, log, elsewhere, attachments=told)
     for manifest in image.manifests:
