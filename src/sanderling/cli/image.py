@@ -111,6 +111,10 @@ def build(
     no_network: Annotated[
         bool, typer.Option("--no-network", help="Here: fetch no packages; what is not on this machine is named.")
     ] = False,
+    lock: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Here: the base and wheels that `image lock` wrote down, and no others."),
+    ] = None,
     sign_key: Annotated[
         Path | None,
         typer.Option(
@@ -133,7 +137,7 @@ def build(
     platforms = [one for text in platform or [] for one in text.split(",") if one]
     here = Here(
         output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network,
-        sign_key, attachments,
+        sign_key, attachments, lock,
     )  # fmt: skip
     if here.is_wanted:
         inputs = Inputs(

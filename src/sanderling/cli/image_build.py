@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -65,10 +65,13 @@ class Here:
     no_network: bool = False
     sign_key: Path | None = None
     attachments: bool = True
+    lock: Path | None = None
 
     def __post_init__(self) -> None:
         if self.sign_key is not None and not self.attachments:
             raise Invalid("--sign-key puts a signature beside the image; leave --no-attachments out")
+        if self.lock is not None and (self.base_lock or self.offline):
+            raise Invalid("--lock names base and wheels; leave --base-lock and --offline out")
         if self.offline is not None and (self.wheelhouse or self.base_lock):
             raise Invalid("--offline brings wheels and base lock; leave --wheelhouse and --base-lock out")
 
@@ -87,6 +90,7 @@ class Here:
             "--wheelhouse": self.wheelhouse,
             "--base-lock": self.base_lock,
             "--no-network": self.no_network,
+            "--lock": self.lock,
             "--sign-key": self.sign_key,
             "--no-attachments": not self.attachments,
         }
@@ -118,11 +122,13 @@ def build_here(out: Output, inputs: Inputs, here: Here) -> None:
     pushes = [parse_push(text) for text in here.pushes]
     name = inputs.name or default_name(inputs.script.stem, pushes)
     name = name if ":" in name else f"{name}:latest"
+    settings = settings_of(here)
+    if settings.lock is not None and not inputs.platforms:
+        inputs = replace(inputs, platforms=tuple(settings.lock.platforms))
     recipe = recipe_of(inputs, name)
     destinations = [*(parse_output(text, name) for text in here.outputs), *pushes]
     check_platforms(destinations, recipe.platforms)
     check_places(destinations)
-    settings = settings_of(here)
     beside = Beside(here.attachments, _signing_key(here.sign_key))
     out.step(f"Building image {name} for {', '.join(map(str, recipe.platforms))}, here")
     with BuildLog(out) as shown:
@@ -162,6 +168,7 @@ def settings_of(here: Here) -> "BuildSettings":
     """Where packages come from and are kept."""
     from sanderling.image import BuildSettings
     from sanderling.image.packages.wheel_sources import WheelSources
+    from sanderling.image.rebuild import read_lock
 
     return BuildSettings(
         here.cache or cache_dir() / "build",
@@ -169,6 +176,7 @@ def settings_of(here: Here) -> "BuildSettings":
         base_lock=here.base_lock,
         is_offline=here.no_network,
         connect=_connect_to_base,
+        lock=None if here.lock is None else read_lock(here.lock),
     )
 
 
