@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from sanderling.cli.image_build import MAKE_KEY, Here, Inputs, build_here, prefe
 from sanderling.cli.image_sizes import show_sizes
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
-from sanderling.errors import Invalid, SanderlingError
+from sanderling.errors import Invalid, NotFound, SanderlingError
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
 from sanderling.sdk.image_attachments import ImageAttachment, list_attachments
@@ -23,6 +23,7 @@ from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Build container images from a script, an environment and models.", no_args_is_help=True)
 
+SLOWEST_STEPS = 3
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Named = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="The image; the latest version if none is given.")]
 
@@ -256,6 +257,9 @@ def show(
     """Show one image."""
     out = Output(json_)
     image = Image.get(Workspace.from_config(), name)
+    record: Mapping[str, Any] = {}
+    with suppress(NotFound):  # servers of earlier versions have none
+        record = image.record()
     out.facts(
         [
             ("image", image.id),
@@ -271,7 +275,10 @@ def show(
             ("tags", tags_text(dict(image.tags))),
             ("description", image.description),
             ("created", age_text(image.created_time)),
-            ("seconds", f"{image.seconds:.1f}" if image.seconds is not None else None),
+            ("seconds", seconds_text(image.seconds, record.get("steps") or ())),
+            ("sent", size_text(record["sentBytes"]) if "sentBytes" in record else None),
+            ("base", ", ".join(dict.fromkeys(base_text(base) for base in record.get("bases") or ()))),
+            ("signed with", record.get("keyId")),
         ]
     )
     attachments: Sequence[ImageAttachment] = ()
@@ -281,12 +288,28 @@ def show(
         ("BESIDE IT", "PLATFORM", "#SIZE", "DIGEST"),
         [(one.kind, one.platform or "all", size_text(one.size_bytes), one.digest) for one in attachments],
     )
-    told = image.to_json() | {"attachments": [one.to_json() for one in attachments]}
+    told = image.to_json() | {"attachments": [one.to_json() for one in attachments], "record": dict(record)}
     if sizes:
         report = image.sizes(previous)
         show_sizes(out, report)
         told["sizes"] = report
     out.result(told)
+
+
+def seconds_text(seconds: float | None, steps: Sequence[Mapping[str, Any]]) -> str | None:
+    """How long a build took, and its slowest steps."""
+    if seconds is None:
+        return None
+    slowest = sorted(steps, key=lambda step: -float(step["seconds"]))[:SLOWEST_STEPS]
+    told = ", ".join(f"{step['name']} {step['seconds']:.1f}" for step in slowest)
+    return f"{seconds:.1f} ({told})" if told else f"{seconds:.1f}"
+
+
+def base_text(base: Mapping[str, Any]) -> str:
+    """What an image stands on, in a few words."""
+    if base.get("kind") == "debian":
+        return f"Debian {base.get('release')}, {base.get('packages')} packages"
+    return f"{base.get('name')} {str(base.get('digest'))[:19]}"
 
 
 def culprit_text(culprit: Mapping[str, object]) -> str | None:
