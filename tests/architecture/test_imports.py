@@ -127,7 +127,12 @@ EXCEPTIONS: dict[str, set[str]] = {
     "sanderling/cli/up.py": {"sanderling.server"},  # the command that starts the server
     "sanderling/cli/registry_serve.py": {"sanderling.server"},  # the command that starts the registry alone
     # builds on this machine, without a server
-    "sanderling/cli/image_build.py": {"sanderling.image", "sanderling.oci", "sanderling.transfer"},
+    "sanderling/cli/image_build.py": {
+        "sanderling.image",
+        "sanderling.oci",
+        "sanderling.signatures",
+        "sanderling.transfer",
+    },
     "sanderling/cli/edge.py": {"sanderling.edge"},  # the command that starts the edge runtime
     "sanderling/cli/serve.py": {"sanderling_scoring"},  # runs the scoring server right here
     "sanderling/cli/demo.py": {"sanderling.demo"},

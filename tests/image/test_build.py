@@ -309,7 +309,7 @@ print(len(ssl.create_default_context().get_ca_certs()) > 100, zoneinfo.ZoneInfo(
             "cache": str(settings.cache),
             "output": {"layout": str(tmp_path / "b")},
         }
-        mended, _ = build_and_publish(spec, {}, log)
+        mended = build_and_publish(spec, {}, log).image
         assert mended.descriptor == image.descriptor
         assert (tmp_path / "b" / "index.json").exists()
 

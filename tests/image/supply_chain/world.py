@@ -69,8 +69,7 @@ def recipe(folder: Path, *platforms: Platform) -> Recipe:
 
 def image(made: Recipe, blobs: FileBlobs, text: str = "layer") -> Assembled:
     layers = [write_layer([file_entry(f"f{n}", f"{text} {n}".encode())], blobs, f"layer {n}") for n in range(2)]
-    plain = assemble(
-        made, DEBIAN_12, dict.fromkeys(made.platforms, layers), blobs, dict.fromkeys(made.platforms, Base(()))
-    )
+    bases = dict.fromkeys(made.platforms, Base(()))
+    plain = assemble(made, DEBIAN_12, dict.fromkeys(made.platforms, layers), blobs, bases)
     told = tuple(contents(platform) for platform in made.platforms)
     return replace(plain, contents=told)

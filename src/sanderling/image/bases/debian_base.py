@@ -37,8 +37,7 @@ class DebianBase:
         lock = self.archive.lock(ARCHITECTURES[str(platform)])
         processor = str(platform).removeprefix("linux/")
         title = f"Debian {lock.debian.number} and Python {self.python.version} for {processor}"
-        made_at = f"{lock.made_at:%Y-%m-%d %H:%M} UTC"
-        self.log.say("base", f"{title}: {len(lock.packages)} packages, as chosen at {made_at}")
+        self.log.say("base", f"{title}: {len(lock.packages)} packages, {lock.chosen}")
 
         @contextmanager
         def opened() -> Iterator[list[Entry]]:
