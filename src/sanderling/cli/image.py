@@ -124,9 +124,12 @@ def build(
         ),
     ] = None,
     attachments: Annotated[
-        bool,
-        typer.Option("--attachments/--no-attachments", help="Here: lock, bill of materials and provenance beside it."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--attachments/--no-attachments",
+            help="Here: lock, bill of materials and provenance beside it; if not said, in registries and what is signed.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Build an image and push it to the workspace's registry; or on this machine, with --output or --push.

@@ -64,11 +64,11 @@ class Here:
     base_lock: Path | None = None
     no_network: bool = False
     sign_key: Path | None = None
-    attachments: bool = True
+    attachments: bool | None = None
     lock: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.sign_key is not None and not self.attachments:
+        if self.sign_key is not None and self.attachments is False:
             raise Invalid("--sign-key puts a signature beside the image; leave --no-attachments out")
         if self.lock is not None and (self.base_lock or self.offline):
             raise Invalid("--lock names base and wheels; leave --base-lock and --offline out")
@@ -92,7 +92,7 @@ class Here:
             "--no-network": self.no_network,
             "--lock": self.lock,
             "--sign-key": self.sign_key,
-            "--no-attachments": not self.attachments,
+            "--attachments": self.attachments is not None,
         }
         for option, value in given.items():
             if value:
