@@ -38,6 +38,7 @@ LOCK_VERSION = 2
 LOCK_MAX_AGE = timedelta(hours=24)
 PLATFORMS = MACHINES
 MAX_WHEELLESS = 20
+MAX_PAGES = 40  # of an index, read for one error
 _MOST_WHEELS = Platform("linux", "amd64")
 _INDEX_VARIABLES = ("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")
 
@@ -176,7 +177,8 @@ class Resolver:
         except Invalid:
             return {}
         offers: dict[str, Offer] = {}
-        for wheel in [w for w in wheels if w.name not in known and rank(w.file_name, platform, python) is None]:
+        others = [w for w in wheels if w.name not in known and rank(w.file_name, platform, python) is None]
+        for wheel in others[:MAX_PAGES]:
             page = find_page(answer.said, wheel.name)
             offer = find_offer(page, logins(environment), platform, python) if page is not None else None
             if offer is not None and not offer.fitting and len(known) + len(offers) < MAX_WHEELLESS:
