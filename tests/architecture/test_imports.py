@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.oci": {ERRORS},
     "sanderling.mqtt": {ERRORS},
     "sanderling.iot": {ERRORS},
+    "sanderling.dockerfile": {ERRORS},
     # stages
     # oci for Digest, the word for content that blobs is spoken to with
     "sanderling.workspace": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy"},
@@ -27,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
+        "sanderling.dockerfile",
         "sanderling.transfer",
         "sanderling_scoring",
         "sqlalchemy",
@@ -69,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.oci",
         "sanderling.iot",
+        "sanderling.dockerfile",  # to send the files that its steps copy
         "sanderling.transfer",
         "httpx",
         "yaml",

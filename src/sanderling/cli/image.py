@@ -66,6 +66,10 @@ def build(
     base: Annotated[
         str | None, typer.Option(metavar="REF", help="The image to build upon, as docker pull takes it; else Debian.")
     ] = None,
+    dockerfile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Extra steps upon the image: COPY, ENV, ...; its folder is the context."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the server has built it.")] = True,
     output: Annotated[
         list[str] | None,
@@ -115,7 +119,7 @@ def build(
     if here.is_wanted:
         inputs = Inputs(
             script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
-            description or "",
+            description or "", dockerfile,
         )  # fmt: skip
         build_here(out, inputs, here)
         return
@@ -139,6 +143,7 @@ def build(
             progress=meter,
             base=base,
             requirements=requirements,
+            docker_file=dockerfile,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid
-from sanderling.image.assembly import Assembled, assemble
+from sanderling.image.assembly import Assembled, assemble, variables
 from sanderling.image.bases import Base, BaseMaker, BaseSources, choose_base
 from sanderling.image.check import check
 from sanderling.image.conda.lock import PREFIX
@@ -32,6 +32,7 @@ from sanderling.image.packages.resolve import Resolver, Wheel, logins
 from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.recipe import Recipe
+from sanderling.image.steps import Applied, apply_steps
 from sanderling.oci import Platform
 
 if TYPE_CHECKING:
@@ -114,8 +115,9 @@ class _Build:
                 raise
         for layers in made.values():
             check_paths(layers)
+        steps = {p: self._apply_steps(p, layers, bases[p]) for p, layers in made.items() if self.recipe.dockerfile}
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
-        image = assemble(self.recipe, self.python, plain, self.layers.blobs, bases)
+        image = assemble(self.recipe, self.python, plain, self.layers.blobs, bases, steps)
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
         self.log.say(
@@ -148,6 +150,12 @@ class _Build:
             taken = parts.replaced(base, chosen[platform]) if self.conda is None else conda[platform]
             made[platform] = [*base.layers, *taken, *rest]
         return bases, made
+
+    def _apply_steps(self, platform: Platform, layers: list[Made], base: Base) -> Applied:
+        env = variables(self.recipe, self.python, base)
+        applied = apply_steps(self.recipe, platform, layers, base, env, self.layers, self.log)
+        layers += applied.layers
+        return applied
 
     def _make_conda(self, pool: ThreadPoolExecutor) -> dict[Platform, list[Made]]:
         """The layers of conda's packages: they must be there before wheels are chosen, which have to fit."""

@@ -12,6 +12,7 @@ from sanderling.image.environment.requirements_file import parse_requirements
 from sanderling.image.recipe import Recipe
 from sanderling.image.schema import check_schema
 from sanderling.image.script import check_script
+from sanderling.image.steps import check_steps
 
 
 def check(recipe: Recipe) -> Environment:
@@ -29,6 +30,10 @@ def check(recipe: Recipe) -> Environment:
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
     for file in recipe.wheels:
         _require(file.source, f"the file '{file.path}'")
+    for file in recipe.context:
+        _require(file.source, f"the file '{file.path}'")
+    if recipe.dockerfile is not None:
+        check_steps(recipe, _read(recipe.dockerfile.source, "the Dockerfile"))
     environment = read_environment(recipe)
     if recipe.base is None and environment.conda is None:
         choose_python(environment, [version.python for version in VERSIONS])

@@ -5,7 +5,8 @@
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
      "platforms": ["linux/amd64"], "tags": {}, "description": "",
      "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null,
-     "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}]}
+     "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}],
+     "dockerfile": {"path": NAME, "source": FILE} or null, "context": [{"path": P, "source": FILE, "mode": 420}]}
 
 FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
 one stands on, as `docker pull` takes it; null is Debian.
@@ -67,6 +68,8 @@ class Recipe:
     base: str | None = None
     requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
     wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
+    dockerfile: SourceFile | None = None  # steps upon the finished image; its path is what messages call it
+    context: tuple[SourceFile, ...] = ()  # what these steps may copy, with paths relative to the Dockerfile's folder
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -140,6 +143,8 @@ class Recipe:
             "base": self.base,
             "requirements": file(self.requirements) if self.requirements else None,
             "wheels": [file(item) for item in self.wheels],
+            "dockerfile": file(self.dockerfile) if self.dockerfile else None,
+            "context": [file(item) for item in self.context],
         }
 
     @classmethod
@@ -166,6 +171,8 @@ class Recipe:
                 base=str(data["base"]) if data.get("base") else None,
                 requirements=file(data["requirements"]) if data.get("requirements") else None,
                 wheels=tuple(file(item) for item in data.get("wheels") or ()),
+                dockerfile=file(data["dockerfile"]) if data.get("dockerfile") else None,
+                context=tuple(file(item) for item in data.get("context") or ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

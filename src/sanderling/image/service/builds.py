@@ -129,6 +129,8 @@ class ImageBuilds:
         base: str | None = None,
         requirements: Path | None = None,
         wheels: Sequence[SourceFile] = (),
+        dockerfile: Path | None = None,
+        context: Sequence[SourceFile] = (),
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -151,6 +153,8 @@ class ImageBuilds:
             base=base,
             requirements=SourceFile("the requirements file", requirements) if requirements else None,
             wheels=tuple(wheels),
+            dockerfile=SourceFile("the Dockerfile", dockerfile) if dockerfile else None,
+            context=tuple(context),
         )
         check(recipe)
         if len(self._records.list(state="queued")) >= MAX_QUEUED:

@@ -40,6 +40,7 @@ class NewImage(Shape):
 
     models: "name:version". platforms: null builds for the server's own.
     base: the image to build upon, as docker pull takes it; null is Debian.
+    dockerfile: steps upon the image; context: the files that they copy.
     """
 
     name: str
@@ -55,6 +56,8 @@ class NewImage(Shape):
     base: str | None = Field(default=None, max_length=1024)
     requirements: EnvironmentContent | None = None
     wheels: list[Content] = Field(default_factory=list)
+    dockerfile: EnvironmentContent | None = None
+    context: list[ContentWithMode] = Field(default_factory=list)
 
 
 class ImageShape(Shape):
@@ -123,6 +126,11 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
                 _source(parts, ws, "the requirements", body.requirements.digest) if body.requirements else None
             ),
             wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
+            dockerfile=_source(parts, ws, "the Dockerfile", body.dockerfile.digest) if body.dockerfile else None,
+            context=[
+                SourceFile(file.path, _source(parts, ws, file.path, file.digest), bool(file.mode & 0o100))
+                for file in body.context
+            ],
         )
     return shape(parts, build)
 
