@@ -81,10 +81,3 @@ def test_the_working_folder_is_made_and_set_and_the_entry_stays(world: World) ->
 def test_what_would_break_the_image_is_refused_with_its_line(world: World, step: str, why: str) -> None:
     with pytest.raises(DockerfileInvalid, match=rf"Dockerfile, line 2: .*{why}"):
         world.apply(f"\n{step}")
-
-
-def test_run_is_refused_with_its_line_and_ways_out(world: World) -> None:
-    with pytest.raises(
-        DockerfileInvalid, match=r"line 3: RUN needs a container engine.*environment file.*base.*Docker"
-    ):
-        world.apply("LABEL a=b\n\nRUN apt-get update \\\n && apt-get install -y git")

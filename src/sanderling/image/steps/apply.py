@@ -18,10 +18,11 @@ from sanderling.image.events import Log
 from sanderling.image.layers.store import LayerStore, Made
 from sanderling.image.layers.tree import Entry
 from sanderling.image.recipe import Recipe
-from sanderling.image.steps.check_steps import evaluate_steps, no_engine
+from sanderling.image.steps.check_steps import engine_for, evaluate_steps
 from sanderling.image.steps.context import pick
 from sanderling.image.steps.copied import copied
 from sanderling.image.steps.image_tree import ImageTree
+from sanderling.image.steps.ran import ran
 from sanderling.image.user_files import UserFiles
 from sanderling.oci import Platform
 
@@ -86,7 +87,8 @@ class _Doing:
     ) -> None:
         self.recipe, self.platform, self.layers, self.log = recipe, platform, layers, log
         self.tree = ImageTree(below, [made.layer for made in base.layers], layers.blobs)
-        self.made: list[Made] = []
+        self.below, self.made = list(below), list[Made]()
+        self.has_run = False
         # What the tree of the layers below depends on, and no more: a changed model changes no folder.
         names = sorted((path, print_) for made in below for path, print_ in made.files.items() if "link:" in print_)
         paths = sorted(path for made in below for path in made.files)
@@ -102,7 +104,7 @@ class _Doing:
             case Folder():
                 self._folder(step)
             case Run():
-                raise no_engine(step)
+                self._run(step)
 
     def final_user(self, settings: Settings) -> str:
         """The user that USER sets, in numbers; nothing when there is none. Raises DockerfileInvalid."""
@@ -160,6 +162,42 @@ class _Doing:
         except Invalid as e:
             raise step.at.refuse(f"WORKDIR: {e.message}") from e
 
+    def _run(self, step: Run) -> None:
+        numbers = self.tree.user(step.user or "root")
+        if numbers is None:
+            raise step.at.refuse(f"RUN as {step.user}: the image has no such user; write its number, as USER 1000:1000")
+        user = ":".join(str(number) for number in numbers if number is not None)
+        layers = [made.layer for made in (*self.below, *self.made)]
+        inputs = [
+            STEPS_VERSION, [str(layer.diff_id) for layer in layers], str(self.platform), list(step.command),
+            sorted(step.variables.items()), user, step.workdir,
+        ]  # fmt: skip
+
+        @contextmanager
+        def opened() -> Iterator[list[Entry]]:
+            self._check_program(step)
+            engine = engine_for(step, [self.platform])
+            with ExitStack() as held:
+                blobs = self.layers.blobs
+                yield ran(step, self.platform, user, layers, blobs, self.tree, engine, self.log, held)
+
+        self._keep(self.layers.ensure("run", inputs, _title(step), opened))
+        if not self.has_run:
+            self.log.warn(
+                "steps", f"{step.at.file}, line {step.at.line}: from this RUN on the image is not the same on another "
+                "day or machine, for what the command does may differ"
+            )  # fmt: skip
+        self.has_run = True
+
+    def _check_program(self, step: Run) -> None:
+        """Refuse what the image has no program for, a shell above all. Raises DockerfileInvalid."""
+        program = step.command[0]
+        if program.startswith("/") and self.tree.kind(program.strip("/")) == "":
+            raise step.at.refuse(
+                f"RUN: the image has no {program}: our Debian has no shell and no apt; build upon an image that has "
+                'them, as --base python:3.11-slim, or run a program as a list: RUN ["python3", "-c", "..."]'
+            )
+
     def _keep(self, made: Made) -> None:
         # As with a base, its files may take the place of others: so it has no list of them.
         self.made.append(replace(made, files={}))
@@ -171,6 +209,6 @@ def _is_number(user: str) -> bool:
     return user.replace(":", "", 1).isdecimal()
 
 
-def _title(step: Copy | Folder) -> str:
+def _title(step: Step) -> str:
     text = step.at.text
     return text if len(text) <= MAX_TITLE else f"{text[: MAX_TITLE - 1]}…"

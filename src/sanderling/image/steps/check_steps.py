@@ -1,11 +1,15 @@
 """What of a Dockerfile can never be done is refused before anything is fetched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sanderling.dockerfile import Copy, DockerfileInvalid, Evaluated, Run, evaluate, parse_dockerfile
 from sanderling.image.layers.tree import safe_path
+from sanderling.image.local.engine import Engine, NoEngine
 from sanderling.image.recipe import APP_ROOT, Recipe
 from sanderling.image.steps.context import pick
+from sanderling.image.steps.engine import find_run_engine
+from sanderling.oci import Platform
 
 MAX_STEPS = 60  # each is a layer, and engines take 127 of them
 # By these the scoring server finds what it runs, and an engine finds the server.
@@ -29,8 +33,9 @@ def check_steps(recipe: Recipe, content: bytes) -> Evaluated:
     for step in evaluated.steps:
         if isinstance(step, Copy):
             pick(step, recipe.context)
-        elif isinstance(step, Run):
-            raise no_engine(step)
+    run = next((step for step in evaluated.steps if isinstance(step, Run)), None)
+    if run is not None:
+        engine_for(run, recipe.platforms)
     return evaluated
 
 
@@ -45,9 +50,19 @@ def evaluate_steps(content: bytes, file: str, env: Mapping[str, str]) -> Evaluat
     return evaluated
 
 
-def no_engine(step: Run) -> DockerfileInvalid:
-    """The refusal of RUN where nothing can run it."""
-    return step.at.refuse(
-        "RUN needs a container engine, and none is here; name packages in the environment file, build upon an image "
-        "that has what it makes (base), or install Docker or Podman on the machine that builds"
-    )
+def engine_for(step: Run, platforms: Sequence[Platform]) -> Engine:
+    """The engine that runs *step* for *platforms*. Raises DockerfileInvalid."""
+    ways = "name packages in the environment file, or build upon an image that has what this step makes (base)"
+    try:
+        engine = find_run_engine()
+    except NoEngine as e:
+        raise step.at.refuse(
+            f"RUN needs a container engine, and {'; '.join(e.reasons)}; start or install one, {ways}"
+        ) from e
+    for platform in platforms:
+        if not engine.platform.runs(platform):
+            raise step.at.refuse(
+                f"RUN runs programs of the image, and {Path(engine.program).name} here runs those of "
+                f"{engine.platform}, not of {platform}; build that platform on a machine of its kind, {ways}"
+            )
+    return engine
