@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 
-from sanderling_scoring import answers, azureml_names, log, script
+from sanderling_scoring import answers, log, script
 from sanderling_scoring.http_server import DRAIN_S, HttpServer
 from sanderling_scoring.metrics import Metrics
 from sanderling_scoring.routes import Routes
@@ -49,6 +49,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except BadSettings as e:
         log.error(str(e))
         return WRONG_USAGE
+    if settings.is_check:
+        from sanderling_scoring import check
+
+        return check.run(settings)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # what the script prints is seen at once
     for number in STOP_SIGNALS:
@@ -85,18 +89,9 @@ def _bind(settings: Settings) -> socket.socket:
 
 
 def _start_script(settings: Settings) -> Optional[Script]:
-    os.environ.setdefault("AML_APP_ROOT", settings.app_root)
-    if settings.model_dir:
-        os.environ["AZUREML_MODEL_DIR"] = settings.model_dir
-    path = settings.script_path
-    log.info(f"loading {path}")
+    log.info(f"loading {settings.script_path}")
     try:
-        os.chdir(settings.app_root)
-        for folder in (settings.app_root, os.environ.get("AZUREML_SOURCE_DIRECTORY", "")):
-            if folder and folder not in sys.path:
-                sys.path.insert(0, folder)
-        azureml_names.install()
-        loaded = script.load(path)
+        loaded = script.load_in_app(settings)
     except (Exception, SystemExit) as e:  # noqa: BLE001 - whatever the script raises is its author's to see
         _explain(e, "cannot be loaded")
         return None

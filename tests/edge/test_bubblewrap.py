@@ -12,10 +12,10 @@ from tests.edge.worlds import BUSYBOX, MadeImage, tiny_image
 
 from sanderling.edge.engines import ContainerSpec, State
 from sanderling.edge.engines.bubblewrap import BubblewrapEngine
-from sanderling.edge.engines.choice import find_bwrap
 from sanderling.edge.engines.logfile import BoundedLog, tail
 from sanderling.edge.layout import Layout
 from sanderling.errors import Invalid, NotFound
+from sanderling.sandbox.launch import find_bwrap
 
 pytestmark = [
     pytest.mark.anyio,

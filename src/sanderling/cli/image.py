@@ -1,20 +1,24 @@
 """`sanderling image`: build, list, show, logs; copy is in `image_copy`."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
 import typer
 
-from sanderling.cli import image_copy
+from sanderling.cli import image_attachments, image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
 from sanderling.cli.image_build import Here, Inputs, build_here, prefetch_here
+from sanderling.cli.image_sizes import show_sizes
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
-from sanderling.errors import Invalid
+from sanderling.errors import Invalid, SanderlingError
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
+from sanderling.sdk.image_attachments import ImageAttachment, list_attachments
 from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Build container images from a script, an environment and models.", no_args_is_help=True)
@@ -66,6 +70,13 @@ def build(
     base: Annotated[
         str | None, typer.Option(metavar="REF", help="The image to build upon, as docker pull takes it; else Debian.")
     ] = None,
+    compression: Annotated[
+        str | None, typer.Option(metavar="gzip|zstd", help="How layers are compressed; gzip, which all engines read.")
+    ] = None,
+    sample_input: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A request's body that run() must answer before it is pushed.")
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Try init() and run() before it is pushed.")] = True,
     dockerfile: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Extra steps upon the image: COPY, ENV, ...; its folder is the context."),
@@ -119,7 +130,7 @@ def build(
     if here.is_wanted:
         inputs = Inputs(
             script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
-            description or "", dockerfile,
+            description or "", compression, sample_input, gate, dockerfile,
         )  # fmt: skip
         build_here(out, inputs, here)
         return
@@ -140,9 +151,12 @@ def build(
             platforms=platforms or None,
             tags=tags,
             description=description,
+            compression=compression,
             progress=meter,
             base=base,
             requirements=requirements,
+            sample_input=sample_input,
+            gate=gate,
             docker_file=dockerfile,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
@@ -217,8 +231,17 @@ def list_(
     out.result([image.to_json() for image in images])
 
 
-@app.command(epilog=example("sanderling image show digits:1"))
-def show(name: Named, json_: Json = False) -> None:
+@app.command(epilog=example("sanderling image show digits:1", "sanderling image show digits:2 --sizes"))
+def show(
+    name: Named,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Also where its bytes are, and what a device must download.")
+    ] = False,
+    previous: Annotated[
+        int | None, typer.Option(metavar="VERSION", help="With --sizes: what the device has; else the one before.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Show one image."""
     out = Output(json_)
     image = Image.get(Workspace.from_config(), name)
@@ -227,6 +250,8 @@ def show(name: Named, json_: Json = False) -> None:
             ("image", image.id),
             ("state", image.state),
             ("error", image.error),
+            ("culprit", culprit_text(image.culprit)),
+            ("requested by", image.requested_by),
             ("location", image.location),
             ("digest", image.digest),
             ("size", size_text(image.size_bytes)),
@@ -238,7 +263,25 @@ def show(name: Named, json_: Json = False) -> None:
             ("seconds", f"{image.seconds:.1f}" if image.seconds is not None else None),
         ]
     )
-    out.result(image.to_json())
+    attachments: Sequence[ImageAttachment] = ()
+    with suppress(SanderlingError):  # the registry may have lost the image since, or be away
+        attachments = list_attachments(image.location) if image.state == "succeeded" else ()
+    out.table(
+        ("BESIDE IT", "PLATFORM", "#SIZE", "DIGEST"),
+        [(one.kind, one.platform or "all", size_text(one.size_bytes), one.digest) for one in attachments],
+    )
+    told = image.to_json() | {"attachments": [one.to_json() for one in attachments]}
+    if sizes:
+        report = image.sizes(previous)
+        show_sizes(out, report)
+        told["sizes"] = report
+    out.result(told)
+
+
+def culprit_text(culprit: Mapping[str, object]) -> str | None:
+    """What a failed build blames, in one line; None when it does not know."""
+    told = [f"{name} {culprit[name]}" for name in ("package", "file", "line") if name in culprit]
+    return ", ".join(told) or None
 
 
 @app.command(epilog=example("sanderling image logs digits:1 --follow"))
@@ -278,4 +321,5 @@ def logs(
     )
 
 
+image_attachments.add_to(app)
 app.command("copy", epilog=example(*image_copy.EXAMPLES))(image_copy.copy)

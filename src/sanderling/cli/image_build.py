@@ -44,6 +44,9 @@ class Inputs:
     platforms: Sequence[str] = ()
     tags: dict[str, str] = field(default_factory=dict)
     description: str = ""
+    compression: str | None = None
+    sample_input: Path | None = None
+    gate: bool = True
     dockerfile: Path | None = None
 
 
@@ -165,6 +168,7 @@ def settings_of(here: Here) -> "BuildSettings":
 def recipe_of(inputs: Inputs, name: str) -> "Recipe":
     """The recipe for the files that the user named, as they are on this machine."""
     from sanderling.image import Recipe, SourceFile
+    from sanderling.image.layers.codec import parse_compression
     from sanderling.oci import Platform
 
     script = inputs.script.absolute()
@@ -186,6 +190,9 @@ def recipe_of(inputs: Inputs, name: str) -> "Recipe":
         platforms=tuple(Platform.parse(text) for text in platforms),
         tags=inputs.tags,
         description=inputs.description,
+        compression=parse_compression(inputs.compression or "gzip"),
+        sample_input=_named(inputs.sample_input),
+        gate=inputs.gate,
         schema=None if inputs.schema is None else _source(inputs.schema, schema_place(inputs.schema, script.parent)),
     )
 

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from sanderling.cli.build_options import BuildMemory, BuildTime, BuildWorkers, GateMemory, GateRequired, GateTime
+from sanderling.cli.durations import parse_duration
 from sanderling.cli.extras import needs_extra
 from sanderling.cli.output import JSON_HELP, Output
 from sanderling.cli.store_options import Blobs, BlobsEndpoint, BlobsPlainHttp, BlobsRegion
@@ -36,6 +38,12 @@ def up(
     blobs_endpoint: BlobsEndpoint = None,
     blobs_region: BlobsRegion = None,
     blobs_plain_http: BlobsPlainHttp = False,
+    build_workers: BuildWorkers = 1,
+    build_time: BuildTime = "1h",
+    build_memory: BuildMemory = None,
+    gate_time: GateTime = "5m",
+    gate_memory: GateMemory = None,
+    gate_required: GateRequired = False,
     json_: Annotated[bool, typer.Option("--json", help=f"{JSON_HELP} It is printed once the server answers.")] = False,
 ) -> None:
     """Start the server and run it until Ctrl-C."""
@@ -54,6 +62,12 @@ def up(
         public_url=public_url,
         public_mqtt_port=public_mqtt_port,
         blobs=place_of_blobs(blobs, blobs_endpoint, blobs_region, blobs_plain_http),
+        build_workers=build_workers,
+        build_time_limit_s=parse_duration("--build-time", build_time).total_seconds(),
+        build_memory_bytes=None if build_memory is None else build_memory * 10**6,
+        gate_time_limit_s=parse_duration("--gate-time", gate_time).total_seconds(),
+        gate_memory_bytes=None if gate_memory is None else gate_memory * 10**6,
+        is_gate_required=gate_required,
     )
     out.step(f"Starting the server in {data}")
     run(settings, lambda info: _show(out, info))

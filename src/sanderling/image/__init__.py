@@ -16,6 +16,11 @@ from sanderling.image.build import BuildSettings, build
 from sanderling.image.check import check
 from sanderling.image.environment.conda_file import Environment, EnvironmentInvalid, parse_environment
 from sanderling.image.events import Event, Log
+from sanderling.image.gate.box import NoSandbox
+from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.limits import Limits
+from sanderling.image.gate.verdict import GateFailed
+from sanderling.image.layers.sizes import size_report
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.script import ScriptInvalid, check_script
@@ -23,6 +28,7 @@ from sanderling.image.script import ScriptInvalid, check_script
 if TYPE_CHECKING:
     from sanderling.image.service.build_records import ImageBuild, ImageNotFound, WrongState
     from sanderling.image.service.builds import BuildLogPage, ImageBuilds
+    from sanderling.image.supply_chain.signing_keys import KeyInfo, SigningKeys
 
 # The service needs SQL; a worker imports this package too, needs none, and would wait half a second for it.
 _OF_THE_SERVICE = {
@@ -30,6 +36,8 @@ _OF_THE_SERVICE = {
     "ImageBuild": "service.build_records",
     "ImageBuilds": "service.builds",
     "ImageNotFound": "service.build_records",
+    "KeyInfo": "supply_chain.signing_keys",
+    "SigningKeys": "supply_chain.signing_keys",
     "WrongState": "service.build_records",
 }
 
@@ -47,18 +55,25 @@ __all__ = [
     "Environment",
     "EnvironmentInvalid",
     "Event",
+    "GateFailed",
+    "GateSettings",
     "ImageBuild",
     "ImageBuilds",
     "ImageNotFound",
+    "KeyInfo",
+    "Limits",
     "Log",
     "ModelFiles",
+    "NoSandbox",
     "PushTarget",
     "Recipe",
     "ScriptInvalid",
+    "SigningKeys",
     "SourceFile",
     "WrongState",
     "build",
     "check",
     "check_script",
     "parse_environment",
+    "size_report",
 ]

@@ -13,8 +13,10 @@ from sanderling.blobs import FileBlobs
 from sanderling.image.bases import Base
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.layer_file import Layer
+from sanderling.image.layers.sizes import LAYER, PACKAGES
 from sanderling.image.recipe import APP_ROOT, Recipe
 from sanderling.image.steps import Applied
+from sanderling.image.supply_chain.contents import Contents
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
 
 EPOCH = "1970-01-01T00:00:00Z"
@@ -33,6 +35,13 @@ class Assembled:
     manifests: tuple[Manifest, ...]
     index: Index | None
     bases: tuple[Mapping[str, Any], ...] = ()
+
+    def with_platforms(self) -> list[tuple[str, Manifest]]:
+        """Each manifest with the platform it is for, as "linux/amd64"."""
+        described = self.index.manifests if self.index is not None else (self.descriptor,)
+        return [(str(d.platform), manifest) for d, manifest in zip(described, self.manifests, strict=True)]
+
+    contents: tuple[Contents, ...] = ()  # what each platform holds; nothing where nobody asked
 
     @property
     def size_bytes(self) -> int:
@@ -126,7 +135,7 @@ def assemble(
                 layer.media_type,
                 Digest(layer.digest),
                 layer.size_bytes,
-                annotations={"io.sanderling.layer": layer.title},
+                annotations={LAYER: layer.title} | ({PACKAGES: layer.packages} if layer.packages else {}),
             )
             for layer in layers[platform]
         ]

@@ -30,6 +30,8 @@ def check(recipe: Recipe) -> Environment:
             _require(source, f"the file '{path}' of model '{model.name}' version {model.version}")
     for file in recipe.wheels:
         _require(file.source, f"the file '{file.path}'")
+    if recipe.sample_input is not None:
+        _require(recipe.sample_input.source, f"the sample input '{recipe.sample_input.path}'")
     for file in recipe.context:
         _require(file.source, f"the file '{file.path}'")
     if recipe.dockerfile is not None:

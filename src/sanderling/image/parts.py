@@ -13,21 +13,28 @@ from sanderling.image.bases.installed import replaced, whiteouts
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text
 from sanderling.image.interpreter import Interpreter
+from sanderling.image.layers.sizes import packages_text
 from sanderling.image.layers.store import LayerStore, Made, Opened
 from sanderling.image.layers.tree import Entry, file_entry
 from sanderling.image.packages.resolve import Wheel
+from sanderling.image.packages.trimming import TESTS_APART, project_of
 from sanderling.image.packages.wheels import SamePath, open_wheel
 from sanderling.image.recipe import APP_ROOT, ModelFiles, Recipe, SourceFile
+from sanderling.image.supply_chain.used import Used
 from sanderling.image.user_files import UserFiles
+from sanderling.image.version import product_version
 
 SCORING = "sanderling_scoring"
 
 
 class Parts:
-    """Makes the layers above a base, for images with *python*, into *layers*; used by several threads."""
+    """Makes the layers above a base, for images with *python*, into *layers*; used by several threads.
 
-    def __init__(self, layers: LayerStore, python: Interpreter, log: Log) -> None:
-        self.layers, self.python, self.log = layers, python, log
+    *used* is told of the files that go in.
+    """
+
+    def __init__(self, layers: LayerStore, python: Interpreter, used: Used, log: Log) -> None:
+        self.layers, self.python, self.used, self.log = layers, python, used, log
 
     def replaced(self, base: Base, wheels: Sequence[Wheel]) -> list[Made]:
         """A layer that takes those packages of *base* away that *wheels* bring anew; none when there are none."""
@@ -54,8 +61,10 @@ class Parts:
                 yield merge(dict(zip(names, every, strict=True)))
 
         # The cache calls a wheel by its sha256.
-        inputs = [astuple(self.python), [[name, files[name].name] for name in names]]
-        return self.layers.ensure("wheels", inputs, title, opened, compiled=True)
+        trimmed = [name for name in names if project_of(name) in TESTS_APART]
+        inputs = [astuple(self.python), [[name, files[name].name] for name in names], trimmed]
+        packages = packages_text((w.name, w.version, files[w.file_name].stat().st_size) for w in wheels)
+        return self.layers.ensure("wheels", inputs, title, opened, compiled=True, packages=packages)
 
     def scoring(self) -> Made:
         """The scoring server, from the package that is installed beside this one."""
@@ -70,15 +79,25 @@ class Parts:
         }
         entries = [file_entry(path, content) for path, content in contents.items()]
         inputs = [[path, hashlib.sha256(content).hexdigest()] for path, content in contents.items()]
+        self.used.files("scoring", SCORING, product_version(), dict(inputs))
         return self.layers.ensure("scoring", inputs, SCORING, _given(entries), compiled=True)
 
-    def model(self, model: ModelFiles) -> Made:
-        """One model's files."""
-        folder = f"{APP_ROOT}/{model.folder}"
-        files = [SourceFile(f"{folder}/{path}", source) for path, source in sorted(model.files.items())]
+    def models(self, models: Sequence[ModelFiles]) -> Made:
+        """One layer for the files of *models*."""
+        files = [
+            SourceFile(f"{APP_ROOT}/{model.folder}/{path}", source)
+            for model in models
+            for path, source in sorted(model.files.items())
+        ]
         found = UserFiles(files, self.layers.check)
         inputs = [[path, sha256] for path, sha256, _ in found.inputs]
-        return self.layers.ensure("model", inputs, f"model {model.name}:{model.version}", found.opened)
+        digests = {path: sha256 for path, sha256, _ in found.inputs}
+        for model in models:
+            within = {f"{APP_ROOT}/{model.folder}/{path}" for path in model.files}
+            self.used.files("model", model.name, str(model.version), {p: digests[p] for p in sorted(within)})
+        one = models[0]
+        title = f"model {one.name}:{one.version}" if len(models) == 1 else f"{len(models)} models"
+        return self.layers.ensure("model", inputs, title, found.opened)
 
     def application(self, recipe: Recipe) -> Made:
         """The scoring script and the files beside it."""
@@ -87,6 +106,7 @@ class Parts:
             [SourceFile(f"{APP_ROOT}/{f.path}", f.source, f.executable) for f in files], self.layers.check
         )
         inputs = [[f.path, f.executable, sha256] for f, (_, sha256, _) in zip(files, found.inputs, strict=True)]
+        self.used.files("application", recipe.script.path, "", {path: sha256 for path, sha256, _ in found.inputs})
         beside = f" and {count_text(len(files) - 1, 'file')}" if len(files) > 1 else ""
         return self.layers.ensure("application", inputs, f"{recipe.script.path}{beside}", found.opened)
 

@@ -1,13 +1,14 @@
 """Push an image: ask what is there, mount what another repository has, send the rest, then name it.
 
-The manifest goes last, so that nobody sees an image whose blobs are missing.
+The tag goes last, so that nobody sees an image whose blobs are missing, or what is told about it
+(`sanderling.image.supply_chain`): manifests by digest, then what refers to them, then the tag.
 Each blob is verified while it is sent; a damaged one is never completed.
 Source: distribution-spec 1.1, "Push".
 """
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from sanderling.blobs import FileBlobs
@@ -17,8 +18,11 @@ from sanderling.image.events import Log, Progress
 from sanderling.image.figures import size_text
 from sanderling.image.layout import DamagedLayer, image_blobs
 from sanderling.image.push_target import PushTarget
+from sanderling.image.supply_chain.attach import attach
+from sanderling.image.supply_chain.attachments import Attachment
 from sanderling.oci import Digest, DigestMismatch
 from sanderling.transfer import Credential, LengthMismatch, Patience, RegistryClient, all_of, read_file
+from sanderling.transfer.places import RegistryPlace
 
 AT_ONCE = 4
 
@@ -30,13 +34,15 @@ def push(
     log: Log,
     mount_from: Mapping[Digest, str] | None = None,
     patience: Patience | None = None,
+    attachments: Sequence[Attachment] = (),
 ) -> int:
     """Push *image*, whose blobs are in *blobs*, and give it the target's tag; return the bytes that were sent.
 
+    *attachments* are about it, and are there before the tag is.
     *mount_from* names for a blob another repository of the registry that may
     have it. Raises what `sanderling.transfer` does, or DamagedLayer. Not for use on an event loop.
     """
-    return asyncio.run(_push(image, blobs, target, log, mount_from or {}, patience))
+    return asyncio.run(_push(image, blobs, target, log, mount_from or {}, patience, attachments))
 
 
 async def _push(
@@ -46,6 +52,7 @@ async def _push(
     log: Log,
     mount_from: Mapping[Digest, str],
     patience: Patience | None,
+    attachments: Sequence[Attachment],
 ) -> int:
     wanted = image_blobs(image)
     async with _client(target, patience) as registry:
@@ -66,7 +73,7 @@ async def _push(
         )
         if missing:
             progress.finish()
-        await _push_manifests(registry, image, target.tag)
+        await _push_manifests(registry, image, target.tag, attachments)
     log.say("push", f"{len(missing)} of {len(wanted)} blobs, {size_text(sent)} sent")
     return sent
 
@@ -106,8 +113,18 @@ async def _push_blob(
         raise DamagedLayer(digest) from e
 
 
-async def _push_manifests(registry: RegistryClient, image: Assembled, tag: str) -> None:
-    for manifest in image.manifests:
-        await registry.push_manifest(manifest.digest if image.index else tag, manifest.raw, manifest.media_type)
-    if image.index is not None:
-        await registry.push_manifest(tag, image.index.raw, image.index.media_type)
+async def _push_manifests(
+    registry: RegistryClient, image: Assembled, tag: str, attachments: Sequence[Attachment]
+) -> None:
+    top = image.index or image.manifests[0]
+    new: list[Digest] = []
+    if attachments:
+        every = [top.digest, *(manifest.digest for manifest in image.manifests)]
+        found = await all_of([partial(registry.find_manifest, digest) for digest in every], AT_ONCE)
+        new = [digest for digest, there in zip(every, found, strict=True) if there is None]
+    for manifest in image.manifests if image.index else ():
+        await registry.push_manifest(manifest.digest, manifest.raw, manifest.media_type)
+    if attachments:
+        await registry.push_manifest(top.digest, top.raw, top.media_type)
+        await attach(RegistryPlace(registry), attachments, new)
+    await registry.push_manifest(tag, top.raw, top.media_type)

@@ -3,9 +3,10 @@
     {"image": "demo/digits:1", "script": {"path": "score.py", "source": FILE},
      "files": [{"path": P, "source": FILE, "mode": 493}], "environment": {"path": NAME, "source": FILE} or null,
      "models": [{"name": N, "version": V, "files": {PATH: FILE}}],
-     "platforms": ["linux/amd64"], "tags": {}, "description": "",
+     "platforms": ["linux/amd64"], "tags": {}, "description": "", "compression": "gzip",
      "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null,
      "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}],
+     "sampleInput": {"path": NAME, "source": FILE} or null, "gate": true,
      "dockerfile": {"path": NAME, "source": FILE} or null, "context": [{"path": P, "source": FILE, "mode": 420}]}
 
 FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
@@ -20,6 +21,7 @@ from typing import Any
 
 from sanderling.errors import Invalid
 from sanderling.image.bases.reference import parse_base
+from sanderling.image.layers.codec import Compression, parse_compression
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.packages.resolve import PLATFORMS
 from sanderling.oci import Platform
@@ -68,6 +70,9 @@ class Recipe:
     base: str | None = None
     requirements: SourceFile | None = None  # a pip requirements file, in place of the environment
     wheels: tuple[SourceFile, ...] = ()  # what these files name by path: local wheels, and texts for -r and -c
+    compression: Compression = "gzip"
+    sample_input: SourceFile | None = None  # what run() is tried with; its path is what messages call it
+    gate: bool = True  # whether the image is tried before it is published
     dockerfile: SourceFile | None = None  # steps upon the finished image; its path is what messages call it
     context: tuple[SourceFile, ...] = ()  # what these steps may copy, with paths relative to the Dockerfile's folder
 
@@ -143,6 +148,9 @@ class Recipe:
             "base": self.base,
             "requirements": file(self.requirements) if self.requirements else None,
             "wheels": [file(item) for item in self.wheels],
+            "compression": self.compression,
+            "sampleInput": file(self.sample_input) if self.sample_input else None,
+            "gate": self.gate,
             "dockerfile": file(self.dockerfile) if self.dockerfile else None,
             "context": [file(item) for item in self.context],
         }
@@ -171,6 +179,9 @@ class Recipe:
                 base=str(data["base"]) if data.get("base") else None,
                 requirements=file(data["requirements"]) if data.get("requirements") else None,
                 wheels=tuple(file(item) for item in data.get("wheels") or ()),
+                compression=parse_compression(str(data.get("compression") or "gzip")),
+                sample_input=file(data["sampleInput"]) if data.get("sampleInput") else None,
+                gate=data.get("gate") is not False,
                 dockerfile=file(data["dockerfile"]) if data.get("dockerfile") else None,
                 context=tuple(file(item) for item in data.get("context") or ()),
             )

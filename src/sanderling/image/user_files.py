@@ -30,7 +30,7 @@ class UserFiles:
     def __init__(self, files: Sequence[SourceFile], check: Check) -> None:
         self._check = check
         self._states = {file.source: _state(file.source) for file in files}
-        self._files = [(file, _hash(file.source, check)) for file in files]
+        self._files = [(file, hash_file(file.source, check)) for file in files]
 
     @property
     def inputs(self) -> list[tuple[str, str, bool]]:
@@ -65,8 +65,8 @@ class _Reader(io.FileIO):
         return super().read(-1 if size is None else size) or b""
 
 
-def _hash(path: Path, check: Check) -> str:
-    """The sha256 of the file, in hex."""
+def hash_file(path: Path, check: Check = lambda: None) -> str:
+    """The sha256 of the file *path*, in hex. Raises Invalid when it cannot be read."""
     hasher = hashlib.sha256()
     try:
         with _Reader(path, check) as file:

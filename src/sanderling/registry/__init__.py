@@ -18,6 +18,7 @@ from sanderling.registry.access.throttle import Slowed
 from sanderling.registry.content.listings import ImageInfo, TagInfo
 from sanderling.registry.errors import ManifestNotFound, RepositoryNotFound
 from sanderling.registry.registry import Registry
+from sanderling.registry.space.companions import is_companion
 from sanderling.registry.space.quota import QuotaExceeded, RepositoryUsage, Usage
 from sanderling.registry.space.report import Gone, Report
 from sanderling.registry.space.rules import Rule
@@ -55,6 +56,7 @@ __all__ = [
     "Upstream",
     "UpstreamNotFound",
     "Usage",
+    "is_companion",
     "parse_upstream",
     "read_upstreams",
 ]

@@ -15,6 +15,14 @@ from sanderling.sdk.deployment import Deployment, ManifestDeployment
 from sanderling.sdk.deployment_wait import DeploymentFailed
 from sanderling.sdk.device import Device
 from sanderling.sdk.image import BuildFailed, Image, LogEvent
+from sanderling.sdk.image_attachments import (
+    ImageAttachment,
+    NotVerified,
+    Verification,
+    list_attachments,
+    read_attachment,
+    verify_image,
+)
 from sanderling.sdk.image_copy import ImageCopy, Side, copy_image
 from sanderling.sdk.messages import Message, Messages
 from sanderling.sdk.model import Model
@@ -22,6 +30,7 @@ from sanderling.sdk.registry import Credentials, Registry
 from sanderling.sdk.registry_auth import RegistryAccount
 from sanderling.sdk.registry_tokens import IssuedToken, RegistryLogin, RegistryToken, RegistryTokens
 from sanderling.sdk.reports import ModuleState
+from sanderling.sdk.signing_key import SigningKeyInfo
 from sanderling.sdk.workspace import Workspace
 
 __all__ = [
@@ -31,6 +40,7 @@ __all__ = [
     "DeploymentFailed",
     "Device",
     "Image",
+    "ImageAttachment",
     "ImageCopy",
     "IssuedToken",
     "LogEvent",
@@ -39,12 +49,18 @@ __all__ = [
     "Messages",
     "Model",
     "ModuleState",
+    "NotVerified",
     "Registry",
     "RegistryAccount",
     "RegistryLogin",
     "RegistryToken",
     "RegistryTokens",
     "Side",
+    "SigningKeyInfo",
+    "Verification",
     "Workspace",
     "copy_image",
+    "list_attachments",
+    "read_attachment",
+    "verify_image",
 ]

@@ -41,8 +41,8 @@ def run_copy(
     async def work() -> ImageCopy:
         began = monotonic()
         async with AsyncExitStack() as stack:
-            origin = await _opened(stack, there, RegistryAccess(from_side, workspace))
-            goal = await _opened(stack, here, RegistryAccess(to_side, workspace))
+            origin = await open_place(stack, there, RegistryAccess(from_side, workspace))
+            goal = await open_place(stack, here, RegistryAccess(to_side, workspace))
             try:
                 names = await _all_names(origin, there, here) if all_tags else [(there.reference, _target_name(here))]
                 result = await copy(
@@ -70,10 +70,11 @@ def run_copy(
             monotonic() - began,
         )
 
-    return _run(work)
+    return run_anywhere(work)
 
 
-async def _opened(stack: AsyncExitStack, address: Address, access: RegistryAccess) -> Place:
+async def open_place(stack: AsyncExitStack, address: Address, access: RegistryAccess) -> Place:
+    """Open the place of *address*; *stack* closes it."""
     client = await asyncio.to_thread(access.client, address) if address.kind == "registry" else None
 
     def connect(_: Address) -> RegistryClient:
@@ -155,7 +156,7 @@ def add_hints(error: SanderlingError, creds_option: str = "--src-creds-file or -
             hinted(error, "the same command again: it goes on where it was")
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+def run_anywhere(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Run *work* to its end, also where a loop runs already, as in a notebook."""
     try:
         asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """Images: a scoring script, its environment and its models, built into an OCI image by the server."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -24,11 +24,27 @@ UNNAMED_DOCKERFILE = "the Dockerfile"
 
 
 class BuildFailed(SanderlingError):
-    """The build of an image ended without one."""
+    """The build of an image ended without one.
 
-    def __init__(self, image_id: str, state: str, reason: str) -> None:
+    Attributes:
+        image_id: `name:version`.
+        state: failed or cancelled.
+        reason: Why.
+        lines: The last lines of the build's log, at most 30.
+        culprit: What is to blame, as far as it is known: `file`, `line`, `package`.
+    """
+
+    def __init__(
+        self,
+        image_id: str,
+        state: str,
+        reason: str,
+        lines: Sequence[str] = (),
+        culprit: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(f"image {image_id} {state}: {reason}" if reason else f"image {image_id} {state}")
         self.image_id, self.state, self.reason = image_id, state, reason
+        self.lines, self.culprit = tuple(lines), dict(culprit or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,9 @@ class Image:
         models: The models inside, as `name:version`.
         seconds: How long the build took.
         error: Why it failed.
+        error_lines: The last lines of a failed build's log.
+        culprit: What a failed build blames, as far as it is known: `file`, `line`, `package`.
+        requested_by: Who asked for it: `owner`, or `workspace NAME` for a token of one.
     """
 
     workspace: Workspace
@@ -87,6 +106,9 @@ class Image:
     created_time: datetime | None
     seconds: float | None
     error: str | None
+    error_lines: Sequence[str] = ()
+    culprit: Mapping[str, Any] = field(default_factory=dict)
+    requested_by: str | None = None
 
     @property
     def id(self) -> str:
@@ -106,10 +128,13 @@ class Image:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
+        compression: str | None = None,
         progress: Progress | None = None,
         schema: Path | str | None = None,
         base: str | None = None,
         requirements: Path | str | None = None,
+        sample_input: Path | str | None = None,
+        gate: bool = True,
         docker_file: Path | str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
@@ -126,10 +151,13 @@ class Image:
             tags: Key and value pairs, which become labels of the image.
             properties: Key and value pairs that never change.
             description: A sentence for people.
+            compression: gzip, which every engine reads, or zstd, which is smaller; None means gzip.
             progress: Called with a file's name, bytes sent and bytes in all.
             schema: azureml's schema file, in or below the script's folder; it keeps its place beside the script.
             base: The image to build upon, as `docker pull` takes it; None means Debian.
             requirements: A pip requirements file, in place of the environment.
+            sample_input: A file with the body of a request; `run()` must answer it before the image is published.
+            gate: Whether `init()`, and `run()` with the sample, are tried before the image is published.
             docker_file: A Dockerfile of extra steps upon the image; the files beside it that they copy are sent too.
 
         Returns:
@@ -147,9 +175,16 @@ class Image:
         described = _schema(Path(schema), Path(script).absolute().parent) if schema is not None else None
         pip = local_file(Path(requirements).absolute(), Path(requirements).name) if requirements is not None else None
         wheels = [file for listing in (conda, pip) if listing for file in files_named_in(listing.source)]
+        sample = local_file(Path(sample_input).absolute(), Path(sample_input).name) if sample_input else None
         steps, context = _dockerfile(docker_file)
         ids = [_model_id(workspace, model) for model in models]
-        for file in (script_file, *files, *(one for one in (conda, pip, described, steps) if one), *wheels, *context):
+        for file in (
+            script_file,
+            *files,
+            *(one for one in (conda, pip, described, sample, steps) if one),
+            *wheels,
+            *context,
+        ):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
         body: dict[str, Any] = {
             "name": name,
@@ -163,6 +198,8 @@ class Image:
             "platforms": list(platforms) if platforms else None,
             "schema": {"path": described.path, "digest": described.digest} if described else None,
             "base": base,
+            "sampleInput": {"path": sample.path, "digest": sample.digest} if sample else None,
+            "gate": gate,
         }
         if pip or wheels:  # a server that knows neither is not asked for them
             body["requirements"] = {"digest": pip.digest} if pip else None
@@ -171,6 +208,8 @@ class Image:
             body["dockerfile"] = {"digest": steps.digest}
             body["context"] = [{"path": f.path, "digest": f.digest, "mode": _mode(f)} for f in context]
         images = endpoint("api", "v1", "workspaces", workspace.name, "images")
+        if compression is not None:
+            body["compression"] = compression
         try:
             answer = workspace.client.call("POST", images, body=body)
         except Invalid as error:
@@ -250,7 +289,8 @@ class Image:
                 on_event(event)
         image = self.refresh()
         if image.state != "succeeded":
-            raise hinted(BuildFailed(image.id, image.state, image.error or ""), f"sanderling image logs {image.id}")
+            failed = BuildFailed(image.id, image.state, image.error or "", image.error_lines, image.culprit)
+            raise hinted(failed, f"sanderling image logs {image.id}")
         return image
 
     def logs(self, *, follow: bool = False, timeout_s: float | None = None) -> Iterator[LogEvent]:
@@ -285,6 +325,24 @@ class Image:
             if deadline is not None and monotonic() > deadline and not ended:
                 raise Unavailable(f"image {self.id} is still {answer['state']} after {timeout_s:.0f} s")
 
+    def sizes(self, previous: int | None = None) -> Mapping[str, Any]:
+        """Say where the image's bytes are.
+
+        Args:
+            previous: The version that a device has; None means the one built before this one.
+
+        Returns:
+            `{id, previous, platforms: [{platform, sizeBytes, sharedBytes, downloadBytes, layers}]}`, a layer being
+            `{digest, title, sizeBytes, isNew, sharedWith, packages: [{name, version, sizeBytes}]}`. Bytes are as
+            compressed. `downloadBytes` is what a device that has the previous version fetches.
+
+        Raises:
+            Conflict: The image is not built.
+            NotFound: There is no such previous version.
+        """
+        path = endpoint(*self._segments, "sizes")
+        return dict(self.workspace.client.call("GET", path, params={"previous": previous}))
+
     def cancel(self) -> None:
         """Ask the server to stop the build."""
         self.workspace.client.call("POST", endpoint(*self._segments, "cancel"))
@@ -316,7 +374,15 @@ class Image:
             created_time=parse_time(values.get("createdAt")),
             seconds=values.get("seconds"),
             error=values.get("error"),
+            error_lines=tuple(values.get("errorLines") or ()),
+            culprit={key: value for key, value in (values.get("culprit") or {}).items() if value is not None},
+            requested_by=values.get("requestedBy"),
         )
+
+    def record(self) -> Mapping[str, Any]:
+        """Ask for the build's record: inputs by digest, seconds by step, layers, who asked."""
+        answer = self.workspace.client.call("GET", endpoint(*self._segments, "record"))
+        return dict(answer)
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -336,6 +402,9 @@ class Image:
             "createdAt": self.created_time.isoformat() if self.created_time else None,
             "seconds": self.seconds,
             "error": self.error,
+            "errorLines": list(self.error_lines),
+            "culprit": dict(self.culprit) or None,
+            "requestedBy": self.requested_by,
         }
 
 

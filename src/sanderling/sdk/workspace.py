@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sanderling.sdk.image import Image
     from sanderling.sdk.model import Model
     from sanderling.sdk.registry import Registry
+    from sanderling.sdk.signing_key import SigningKeyInfo
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{1,30}[a-z0-9])")
 
@@ -150,6 +151,13 @@ class Workspace:
     def login_server(self) -> str:
         """The registry's host and port, the first part of its images' names."""
         return str(self.details["loginServer"])
+
+    def signing_key(self) -> "SigningKeyInfo":
+        """Ask for the public key that the workspace's images are signed with; the server makes it at first use."""
+        from sanderling.sdk.signing_key import SigningKeyInfo
+
+        path = endpoint("api", "v1", "workspaces", self.name, "signing-key")
+        return SigningKeyInfo.from_json(self.client.call("GET", path))
 
     @property
     def models(self) -> dict[str, "Model"]:

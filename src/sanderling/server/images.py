@@ -4,7 +4,7 @@ from difflib import get_close_matches
 
 from sanderling.errors import NotFound
 from sanderling.oci import Reference
-from sanderling.registry import Registry
+from sanderling.registry import Registry, is_companion
 
 
 class ImageMissing(NotFound):
@@ -35,7 +35,7 @@ class ImageCheck:
     def _what_is_there(self, repository: str) -> str:
         names = self._registry.repositories()
         if repository in names:
-            tags = [tag.name for tag in self._registry.tags(repository)][:8]
+            tags = [tag.name for tag in self._registry.tags(repository) if not is_companion(tag.name)][:8]
             if tags:
                 return f"'{repository}' has the tags {', '.join(tags)}: name one of them, or build and push the image"
             return f"'{repository}' has no tags: name the image by digest, or build and push it"

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from sanderling.blobs import FileBlobs, open_store
 from sanderling.hub import ALL_RIGHTS, Hub
-from sanderling.image import ImageBuilds, PushTarget
+from sanderling.image import GateSettings, ImageBuilds, Limits, PushTarget, SigningKeys
 from sanderling.oci import Digest, Platform
 from sanderling.registry import Registry, RegistryCredentials, Scope, StoredUpstreams
 from sanderling.server.access import Access, AttemptLimit, Unauthenticated
@@ -24,10 +24,8 @@ from sanderling.server.settings import ServerSettings
 from sanderling.server.tls import TlsFiles, utc_now
 from sanderling.workspace import Workspaces
 
-BUILD_TIME_LIMIT_S = 3600.0
 UNUSED_LIFE = timedelta(days=1)
-# A build gets its token when it begins and pushes at its end.
-PUSH_TOKEN_LIFE_S = BUILD_TIME_LIMIT_S + 300
+PUSH_TIME_S = 300
 
 
 @dataclass(slots=True)
@@ -45,6 +43,7 @@ class Parts:
     registry: Registry
     upstreams: StoredUpstreams
     builds: ImageBuilds
+    signing_keys: SigningKeys
     hub: Hub
     collections: Collections
     platform: str
@@ -90,7 +89,8 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         in_use=lambda: hub.images(),  # the hub is made below, and asks the registry too
         upstreams=upstreams,
     )
-    builds = _make_builds(settings, tls, engine, credentials)
+    signing_keys = SigningKeys(engine, seal.seal, seal.unseal)
+    builds = _make_builds(settings, tls, engine, credentials, signing_keys)
     workspaces.remove_unused(_awaited(builds, workspaces, workspace_blobs), utc_now() - UNUSED_LIFE)
     hub = Hub(
         engine,
@@ -111,6 +111,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
         registry=registry,
         upstreams=upstreams,
         builds=builds,
+        signing_keys=signing_keys,
         hub=hub,
         collections=Collections(registry.collect_garbage),
         platform=str(Platform.parse(f"linux/{platform.machine()}")),
@@ -119,7 +120,7 @@ def join(settings: ServerSettings, tls: TlsFiles, engine: Engine) -> Parts:
 
 
 def _make_builds(
-    settings: ServerSettings, tls: TlsFiles, engine: Engine, credentials: RegistryCredentials
+    settings: ServerSettings, tls: TlsFiles, engine: Engine, credentials: RegistryCredentials, keys: SigningKeys
 ) -> ImageBuilds:
     # The worker reaches the registry at the server's own address: the public one may lead through a relay.
     own = settings.own_url.removeprefix("https://")
@@ -127,15 +128,20 @@ def _make_builds(
 
     def push(workspace: str) -> PushTarget:
         scope = Scope.of(f"{workspace}/*", "pull", "push")
-        return replace(target, token=credentials.issue("build", [scope], PUSH_TOKEN_LIFE_S))
+        # A build gets its token when it begins and pushes at its end.
+        life_s = settings.build_time_limit_s + PUSH_TIME_S
+        return replace(target, token=credentials.issue("build", [scope], life_s))
 
     return ImageBuilds(
         engine,
         settings.data / "builds",
         settings.data / "cache",
         push,
+        signing_key=keys.private_pem,
         workers=settings.build_workers,
-        time_limit_s=BUILD_TIME_LIMIT_S,
+        time_limit_s=settings.build_time_limit_s,
+        memory_bytes=settings.build_memory_bytes,
+        gate=GateSettings(Limits(settings.gate_time_limit_s, settings.gate_memory_bytes), settings.is_gate_required),
         debian_mirror=settings.debian_mirror,
         debian_security_mirror=settings.debian_security_mirror,
     )

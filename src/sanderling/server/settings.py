@@ -32,6 +32,10 @@ class ServerSettings:
         name that clients are told, unless `public_url` says another.
     public_url: `https://name[:port]` as clients and devices see it.
     build_workers: how many images are built at once.
+    build_time_limit_s, build_memory_bytes: bounds of one build; no bound of memory when None.
+    gate_time_limit_s, gate_memory_bytes: bounds of what a script does before its image is published; None takes
+        three quarters of the machine's memory.
+    is_gate_required: whether builds fail where no sandbox can be made, in place of a warning.
     debian_mirror, debian_security_mirror: where base images come from; None takes the host's own sources.
     max_blob_bytes: the largest single file of a model, or layer of an image.
     collect_every_s: how often the registry's retention rules and garbage collection run by themselves.
@@ -46,6 +50,11 @@ class ServerSettings:
     public_mqtt_port: int | None = None
     host_names: tuple[str, ...] = ()
     build_workers: int = 1
+    build_time_limit_s: float = 3600.0
+    build_memory_bytes: int | None = None
+    gate_time_limit_s: float = 300.0
+    gate_memory_bytes: int | None = None
+    is_gate_required: bool = False
     max_blob_bytes: int = 64 * 1024**3
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None

@@ -3,6 +3,7 @@
 Source: distribution-spec 1.1; for what each call raises, `sanderling.transfer.errors`.
 """
 
+import asyncio
 import json
 import re
 import ssl
@@ -80,6 +81,7 @@ class RegistryClient:
             uses_proxy=uses_proxy,
         )
         self._upload = Upload(self._exchange)
+        self._noting = asyncio.Lock()  # each referrer changes one list, where the registry keeps none
 
     async def __aenter__(self) -> Self:
         return self
@@ -217,6 +219,16 @@ class RegistryClient:
         """
         return await self._upload.push(digest, size, open_from, mount_from, progress)
 
+    async def push_small_blob(self, digest: Digest, raw: bytes) -> int:
+        """Send a blob that is in memory, in one request where the registry takes it so; return the bytes sent."""
+        if await self._upload.push_whole(digest, raw):
+            return len(raw)
+
+        async def opened(start: int) -> AsyncGenerator[bytes, None]:
+            yield raw[start:]
+
+        return await self.push_blob(digest, len(raw), opened)
+
     async def push_manifest(self, reference: str, raw: bytes, media_type: str) -> Digest:
         """Give the repository a manifest or index under *reference* (tag or digest); return its digest."""
         what = f"the manifest {reference}"
@@ -285,12 +297,13 @@ class RegistryClient:
         subject, artifact_type = pushed.subject.digest, pushed.artifact_type
         if not artifact_type and isinstance(pushed, Manifest):
             artifact_type = pushed.config.media_type
-        listed = await self._referrers_by_tag(subject)
-        if any(one.digest == pushed.digest for one in listed):
-            return
-        entry = replace(pushed.descriptor(), annotations=pushed.annotations, artifact_type=artifact_type)
-        index = Index.build([*listed, entry])
-        await self.push_manifest(_referrers_tag(subject), index.raw, index.media_type)
+        async with self._noting:
+            listed = await self._referrers_by_tag(subject)
+            if any(one.digest == pushed.digest for one in listed):
+                return
+            entry = replace(pushed.descriptor(), annotations=pushed.annotations, artifact_type=artifact_type)
+            index = Index.build([*listed, entry])
+            await self.push_manifest(_referrers_tag(subject), index.raw, index.media_type)
 
     async def _pages(self, url: str, what: str) -> AsyncIterator[dict[str, Any]]:
         for _ in range(_MAX_PAGES):

@@ -121,6 +121,28 @@ class Upload:
         ) as response:
             return response.status_code == 200
 
+    async def push_whole(self, digest: Digest, raw: bytes) -> bool:
+        """Send a small blob in one request; say whether the registry takes it so: it may (distribution-spec 1.1)."""
+        exchange = self._exchange
+        digest.verify(raw)
+        try:
+            async with exchange.request(
+                "POST",
+                exchange.url(f"blobs/uploads/?digest={quote(digest)}"),
+                f"uploading {digest}",
+                expected=(201, 202),
+                scopes=push_scope(exchange.repository),
+                headers={"Content-Type": "application/octet-stream", "Content-Length": str(len(raw))},
+                body=raw,
+            ) as response:
+                if response.status_code == 201:
+                    return True
+                location = exchange.location(response)
+        except (Denied, Refused, Missing):
+            return False
+        await self._cancel(location)
+        return False
+
     async def push(
         self, digest: Digest, size: int, open_from: OpenFrom, mount_from: str | None, progress: Progress
     ) -> int:

@@ -13,11 +13,11 @@ import pytest
 from sanderling.blobs import FileBlobs
 from sanderling.image import BuildSettings, Event, Log, ModelFiles, Recipe, SourceFile, build
 from sanderling.image.conda.conda_prefix import CondaPrefix
-from sanderling.image.conda.layers import OWN_LAYER_BYTES
 from sanderling.image.conda.solve_errors import CondaUnsolvable
 from sanderling.image.downloads import Downloads
 from sanderling.image.environment.conda_part import CondaPart
 from sanderling.image.layers.bytecode import find_compiler
+from sanderling.image.layers.grouping import OWN_LAYER_BYTES
 from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.layout import write_layout
 from sanderling.oci import Platform
@@ -187,5 +187,5 @@ def make(
     """The layers of conda's packages alone."""
     prefix = CondaPrefix.solved(CondaPart((channel,), specs), platforms, (2, 36), cache, log)
     with closing(Downloads(FileBlobs(cache / "downloads"), log)) as downloads, ThreadPoolExecutor(2) as pool:
-        started = prefix.start(downloads, LayerStore(cache, log, find_compiler("3.11")), pool, beside_wheels=False)
+        started = prefix.start(downloads, LayerStore(cache, log, find_compiler("3.11")), pool, 8)
         return {platform: prefix.settle([f.result() for f in futures]) for platform, futures in started.items()}

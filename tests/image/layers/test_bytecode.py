@@ -2,11 +2,12 @@ import marshal
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sanderling.errors import Unavailable
-from sanderling.image.layers.bytecode import Compiler, find_compiler, is_worth_compiling
+from sanderling.image.layers.bytecode import CompiledSources, Compiler, find_compiler, is_worth_compiling
 from sanderling.image.layers.tree import Entry
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -88,3 +89,37 @@ def test_tests_of_packages_are_not_worth_compiling() -> None:
     assert is_worth_compiling("usr/lib/sklearn/base.py")
     assert not is_worth_compiling("usr/lib/sklearn/tests/test_base.py")
     assert not is_worth_compiling("usr/lib/sklearn/base.pyi")
+
+
+def test_what_was_compiled_before_is_not_compiled_again(compiler: Compiler) -> None:
+    memory, entries = CompiledSources(), sources()
+    first = list(compiler.compile(entries, memory))
+    dead = Compiler("/bin/false", compiler.version)
+    assert list(dead.compile(entries[::-1], memory)) == first[::-1]
+    with pytest.raises(Unavailable):
+        list(dead.compile([Entry("new.py", "file", 0o644, b"")], memory))
+    # A failure is not remembered.
+    assert len(list(compiler.compile([Entry("new.py", "file", 0o644, b"")], memory))) == 1
+
+
+def test_two_threads_with_the_same_sources_share_the_work(compiler: Compiler) -> None:
+    memory, entries = CompiledSources(), sources()
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda order: list(compiler.compile(order, memory)), (entries, entries[::-1])))
+    assert both[0] == both[1][::-1]
+    assert len(both[0]) == len(entries)
+
+
+def test_a_compilation_that_is_stopped_ends_soon_and_makes_nobody_wait(compiler: Compiler) -> None:
+    memory = CompiledSources()
+    with pytest.raises(Unavailable, match="was stopped"):
+        list(compiler.compile(sources(), memory, lambda: True))
+    assert len(list(compiler.compile(sources(), memory))) == len(sources())
+
+
+def test_bytecode_has_lines_and_no_columns(compiler: Compiler) -> None:
+    (made,) = compiler.compile([Entry("a.py", "file", 0o644, b"x = 1\n\ny = undefined\n")])
+    assert isinstance(made.content, bytes)
+    code = marshal.loads(made.content[16:])
+    assert {line for _, _, line in code.co_lines() if line} == {1, 3}
+    assert {(place[2], place[3]) for place in code.co_positions()} == {(None, None)}

@@ -4,7 +4,9 @@ import json
 import os
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,9 @@ from sqlalchemy import Engine
 from sanderling.errors import Invalid, Unavailable
 from sanderling.image import ImageBuild, ImageBuilds, ImageNotFound, ModelFiles, PushTarget, SourceFile, WrongState
 from sanderling.image.service.build_records import BuildRecords
+from sanderling.oci import Digest
+from sanderling.signatures import cosign
+from sanderling.signatures.keys import SigningKey
 from tests.registry.serving import served
 from tests.registry.world import basic, make_engine
 
@@ -42,7 +47,7 @@ def make_builds(tmp_path: Path, engine: Engine, shared_cache: Path) -> Iterator[
         builds.close()
 
 
-def wait(builds: ImageBuilds, build: ImageBuild, timeout_s: float = 120) -> ImageBuild:
+def wait(builds: ImageBuilds, build: ImageBuild, timeout_s: float = 250) -> ImageBuild:
     deadline = time.monotonic() + timeout_s
     after = 0
     while not (now := builds.get(build.workspace, build.name, build.version)).is_finished:
@@ -124,14 +129,28 @@ class TestQueue:
             builds.create("demo", "Digits!", script=SourceFile("score.py", score))
         assert builds.list("demo") == []
 
-    def test_the_queue_has_a_bound(self, make_builds: MakeBuilds, score: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sanderling.image.service.builds.MAX_QUEUED", 2)
-        builds = make_builds()
+    def test_the_queue_has_a_bound(self, make_builds: MakeBuilds, score: Path) -> None:
+        builds = make_builds(max_queued=2)
         script = SourceFile("score.py", score)
         for _ in range(2):
             builds.create("demo", "digits", script=script)
         with pytest.raises(Unavailable, match="2 builds wait"):
             builds.create("demo", "digits", script=script)
+
+    def test_the_bound_holds_for_many_who_ask_at_once(self, make_builds: MakeBuilds, score: Path) -> None:
+        builds = make_builds(max_queued=3)
+        script = SourceFile("score.py", score)
+
+        def ask(number: int) -> bool:
+            try:
+                builds.create("demo", f"digits-{number % 4}", script=script)
+            except Unavailable:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(ask, range(24))) == 3
+        assert len(builds.list("demo")) == 3
 
     def test_what_is_not_there_is_not_found(self, make_builds: MakeBuilds) -> None:
         builds = make_builds()
@@ -207,7 +226,7 @@ class TestWorkers:
         failed = wait(builds, build)
         assert (failed.state, failed.error_kind) == ("failed", "invalid")
         assert failed.error is not None
-        assert "package 'beta': no index has it" in failed.error
+        assert "package 'beta' (the environment file, line 3): no index has it" in failed.error
         assert failed.seconds is not None
         page = builds.read_log("demo", "digits", 1)
         last = page.events[-1]
@@ -303,7 +322,8 @@ class TestPublishing:
             target = PushTarget(
                 address, username=user.username, password=password, plain_http=True, shown_as="registry.example:8443"
             )
-            builds = make_builds(target)
+            key = SigningKey.generate()
+            builds = make_builds(target, signing_key=lambda workspace: {"demo": key.private_pem().decode()}[workspace])
             builds.start()
             models = [ModelFiles("digits", 1, {"model.pkl": model})]
             build = builds.create("demo", "digits", script=SourceFile("score.py", score), models=models)
@@ -314,6 +334,12 @@ class TestPublishing:
                 f"http://{address}/v2/demo/digits/manifests/1", headers=basic(user.username, user.passwords[0])
             )
             assert answer.headers["docker-content-digest"] == done.digest
+            place = f"http://{address}/v2/demo/digits/manifests/{cosign.tag(Digest(done.digest), 'sig')}"
+            [layer] = httpx.get(place, headers=basic(user.username, password)).json()["layers"]
+            payload = cosign.payload(Digest(done.digest), "registry.example:8443/demo/digits")
+            assert key.public.verify(payload, b64decode(layer["annotations"][cosign.SIGNATURE_ANNOTATION]))
+            for file in tmp_path.joinpath("builds").rglob("*.json*"):  # what is kept of a build holds no key
+                assert key.private_pem().decode().splitlines()[1] not in file.read_text()
             again = wait(builds, builds.create("demo", "digits", script=SourceFile("score.py", score), models=models))
         assert again.location == "registry.example:8443/demo/digits:2"
         text = "\n".join(event.text for event in builds.read_log("demo", "digits", 2).events)

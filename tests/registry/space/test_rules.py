@@ -219,3 +219,49 @@ def test_an_index_about_what_it_names_goes_before_it() -> None:
 def test_a_rule_that_says_nothing_or_the_impossible_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(Invalid):
         Rule(**wrong)  # type: ignore[arg-type]
+
+
+IMAGE, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+def companion(digest: str, suffix: str = ".sig") -> str:
+    return digest.replace(":", "-") + suffix
+
+
+def signed(*images: tuple[str, str, float], **manifests: tuple[float, str, str]) -> Snapshot:
+    """Images as (tag, digest, days ago), each with a signature under cosign's tag, `s-TAG`, a little later."""
+    tags = {tag: (digest, age) for tag, digest, age in images}
+    tags |= {companion(digest): (f"s-{tag}", age - 0.01) for tag, digest, age in images}
+    return repository(tags, **manifests)
+
+
+def test_a_signature_under_a_tag_goes_with_its_image_and_counts_for_none() -> None:
+    images = signed(("new", IMAGE, 2.0), ("old", OTHER, 9.0))
+    assert went(images, Rule("demo/*", keep_last=2)) == ""
+    assert went(images, Rule("demo/*", keep_last=1)) == f"old s-old {companion(OTHER)} {OTHER}"
+    assert went(images, Rule("demo/*", keep_days=5)) == f"old s-old {companion(OTHER)} {OTHER}"
+
+
+def test_a_signature_that_names_its_subject_does_not_keep_an_image_whose_tag_goes() -> None:
+    images = signed(("new", IMAGE, 2.0), ("old", OTHER, 9.0), **{"s-old": (9.0, OTHER, "")})
+    assert went(images, Rule("demo/*", keep_last=1)) == f"old s-old {companion(OTHER)} {OTHER}"
+
+
+def test_a_signature_whose_image_is_gone_is_a_manifest_without_a_tag() -> None:
+    left = repository({companion(OTHER): ("s-old", 9.0), "new": (IMAGE, 2.0)})
+    assert went(left, Rule("demo/*", keep_last=1)) == ""
+    assert went(left, Rule("demo/*", untagged_days=5)) == f"s-old {companion(OTHER)}"
+
+
+def test_a_signature_that_has_an_images_name_too_stays_by_it() -> None:
+    tags = {"new": (IMAGE, 2.0), companion(OTHER): ("s-old", 9.0), "kept": ("s-old", 1.5), "old": (OTHER, 9.0)}
+    assert went(repository(tags), Rule("demo/*", keep_days=5)) == "old"
+    assert went(repository(tags | {"kept": ("s-new", 1.5)}), Rule("demo/*", keep_days=5)) == (
+        f"old s-old {companion(OTHER)} {OTHER}"
+    )
+
+
+def test_the_list_of_referrers_that_stands_in_for_the_api_goes_with_its_image() -> None:
+    tags = {"new": (IMAGE, 2.0), "old": (OTHER, 9.0), companion(OTHER, ""): ("list", 9.0)}
+    images = repository(tags, list=(9.0, "", "sbom"), sbom=(9.0, OTHER, ""))
+    assert went(images, Rule("demo/*", keep_last=1)) == f"list old sbom {companion(OTHER, '')} {OTHER}"

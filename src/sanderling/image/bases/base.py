@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sanderling.image.debian.lock import BaseLock
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.store import LayerStore, Made
 from sanderling.oci import Platform
@@ -20,6 +21,7 @@ class Base:
     installed: Python packages in it by name, and the paths to take away to be rid of each.
     annotations: what the image's manifest says about the base.
     record: all that tells this base from others, as JSON, for the build's record.
+    debian: the packages of a base that is made of Debian's.
     """
 
     layers: tuple[Made, ...]
@@ -29,6 +31,7 @@ class Base:
     installed: Mapping[str, list[str]] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+    debian: BaseLock | None = None
 
 
 class BaseMaker(Protocol):
@@ -37,6 +40,11 @@ class BaseMaker(Protocol):
     @property
     def python(self) -> Interpreter:
         """The Python that all these bases have; its glibc is the oldest of theirs."""
+        ...
+
+    @property
+    def layer_count(self) -> int:
+        """How many layers an image on these bases has at most, before any of its own."""
         ...
 
     def make(self, platform: Platform, layers: LayerStore) -> Base:

@@ -10,6 +10,7 @@ from sanderling.image.debian.rootfs import build_root
 from sanderling.image.debian.versions import ARCHITECTURES
 from sanderling.image.events import Log
 from sanderling.image.interpreter import Interpreter
+from sanderling.image.layers.sizes import packages_text
 from sanderling.image.layers.store import LayerStore
 from sanderling.image.layers.tree import Entry
 from sanderling.oci import Platform
@@ -26,6 +27,11 @@ class DebianBase:
         """The Python of this version of Debian."""
         return self.archive.version.python
 
+    @property
+    def layer_count(self) -> int:
+        """One."""
+        return 1
+
     def make(self, platform: Platform, layers: LayerStore) -> Base:
         """Debian and Python for *platform*."""
         lock = self.archive.lock(ARCHITECTURES[str(platform)])
@@ -37,8 +43,9 @@ class DebianBase:
         def opened() -> Iterator[list[Entry]]:
             yield build_root(lock.packages, self.archive.fetch(lock), self.python.version)
 
-        made = layers.ensure("base", lock.identity(), title, opened, compiled=True)
-        return Base((made,), record=_record(lock, platform))
+        packages = packages_text((package.name, package.version, package.size_bytes) for package in lock.packages)
+        made = layers.ensure("base", lock.identity(), title, opened, compiled=True, packages=packages)
+        return Base((made,), record=_record(lock, platform), debian=lock)
 
 
 def _record(lock: BaseLock, platform: Platform) -> dict[str, object]:

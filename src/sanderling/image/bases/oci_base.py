@@ -100,6 +100,11 @@ class OciBase:
         """The chosen Python."""
         return self._python
 
+    @property
+    def layer_count(self) -> int:
+        """Those of the image, and one that takes away what gives way to packages of ours."""
+        return max(len(image.manifest.layers) for image in self._images.values()) + 1
+
     def make(self, platform: Platform, layers: LayerStore) -> Base:
         """The base for *platform*; its layers are in the store already."""
         image = self._images[platform]

@@ -27,9 +27,6 @@ from sanderling.image.packages.resolve import Resolver, Wheel
 from sanderling.image.packages.uv_errors import ResolutionFailed
 from sanderling.oci import Platform
 
-MAX_LAYERS = 39
-MAX_LAYERS_BESIDE_WHEELS = 28
-
 
 @dataclass(frozen=True, slots=True)
 class CondaPrefix:
@@ -72,11 +69,10 @@ class CondaPrefix:
         return {packages[name].sha256: downloads.blobs.path(digest) for name, digest in digests.items()}
 
     def start(
-        self, downloads: Downloads, layers: LayerStore, pool: Executor, *, beside_wheels: bool
+        self, downloads: Downloads, layers: LayerStore, pool: Executor, at_most: int
     ) -> dict[Platform, list[Future[Made]]]:
-        """Fetch all packages and begin to make their layers; what platforms share is made once."""
+        """Fetch all packages and begin to make their layers, *at_most* a platform; those shared are made once."""
         files = self.fetch(downloads)
-        at_most = MAX_LAYERS_BESIDE_WHEELS if beside_wheels else MAX_LAYERS
         maker = CondaLayers(layers, self.python, self.log)
         started: dict[tuple[str, ...], Future[Made]] = {}
         found: dict[Platform, list[Future[Made]]] = {}

@@ -1,4 +1,4 @@
-"""Layers of conda packages: one for each large package, one for the small ones together.
+"""Layers of conda packages, grouped as wheels are.
 
 conda lets two packages bring one file; here the layer that comes later wins, as
 layers do, and the log says so. Which comes later depends on names only.
@@ -15,12 +15,13 @@ from sanderling.image.conda.package_files import open_package
 from sanderling.image.events import Log
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.bytecode import is_worth_compiling
+from sanderling.image.layers.grouping import group_by_size
+from sanderling.image.layers.sizes import packages_text
 from sanderling.image.layers.store import LayerStore, Made
 from sanderling.image.layers.tree import Entry
 from sanderling.image.packages.wheels import SamePath
 
 FORMAT = 1  # raise it when the same packages would give other bytes
-OWN_LAYER_BYTES = 1_000_000
 _LINK_SCRIPTS = ("-post-link.sh", "-pre-link.sh")
 _ACTIVATE = f"{PREFIX}/etc/conda/activate.d/"
 
@@ -28,13 +29,10 @@ _ACTIVATE = f"{PREFIX}/etc/conda/activate.d/"
 def group_packages(
     packages: Sequence[CondaPackage], files: Mapping[str, Path], at_most: int
 ) -> list[list[CondaPackage]]:
-    """Which packages share a layer: a large one has its own, *at_most* layers in all; the small ones are the last."""
-    sizes = {package.sha256: files[package.sha256].stat().st_size for package in packages}
-    large = [package for package in packages if sizes[package.sha256] >= OWN_LAYER_BYTES]
-    large = sorted(large, key=lambda package: (-sizes[package.sha256], package.name))[: at_most - 1]
-    rest = sorted((package for package in packages if package not in large), key=lambda package: package.name)
-    alone = [[package] for package in sorted(large, key=lambda package: package.name)]
-    return [*alone, rest] if rest else alone
+    """The packages of each layer, at most *at_most* layers; *files* is where each is, by sha256."""
+    sizes = {package.name: files[package.sha256].stat().st_size for package in packages}
+    named = {package.name: package for package in packages}
+    return [[named[name] for name in group] for group in group_by_size(sizes, at_most)]
 
 
 class CondaLayers:
@@ -71,7 +69,8 @@ class CondaLayers:
                     entries |= {entry.path: entry for entry in compiler.compile(sources)}
                 yield list(entries.values())
 
-        return self._layers.ensure("conda", inputs, title, opened)
+        packages = packages_text((p.name, p.version, files[p.sha256].stat().st_size) for p in group)
+        return self._layers.ensure("conda", inputs, title, opened, packages=packages)
 
     def _merge(self, packages: Mapping[str, Sequence[Entry]]) -> dict[str, Entry]:
         merged: dict[str, Entry] = {}

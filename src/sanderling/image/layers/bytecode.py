@@ -3,13 +3,20 @@
 The compiler must be a Python of the image's own minor version; the processor
 does not matter. When there is none on this machine, the image has no bytecode
 and the log says so.
+
+Bytecode keeps line numbers and leaves out columns (Python's own option
+no_debug_ranges): a traceback names the line, without marks below it. Columns
+would be a fifth of the bytes. The user's own script is not compiled and has them.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -20,6 +27,7 @@ from sanderling.image.layers.tree import Entry
 _PROGRAM = Path(__file__).with_name("compile_sources.py")
 CHUNK_BYTES = 2 << 20
 TIMEOUT_S = 600
+_OPTIONS = ("-X", "no_debug_ranges")
 _ASK = "import sys,importlib.util as u;print('%d.%d.%d'%sys.version_info[:3],u.MAGIC_NUMBER.hex())"
 
 
@@ -31,30 +39,52 @@ class Compiler:
     version: str
 
     @property
+    def identity(self) -> str:
+        """All of the compiler that the bytes depend on."""
+        return f"{self.version} {' '.join(_OPTIONS)}"
+
+    @property
     def tag(self) -> str:
         """What pyc files have in their names, as "cpython-311"."""
         major, minor, _ = self.version.split(".")
         return f"cpython-{major}{minor}"
 
-    def compile(self, sources: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield the bytecode file of each of *sources* that compiles.
+    def compile(
+        self, sources: Iterable[Entry], memory: "CompiledSources | None" = None, stopped: Callable[[], bool] = bool
+    ) -> Iterator[Entry]:
+        """Yield the bytecode file of each of *sources* that compiles, in their order.
 
-        The work is one process for each two megabytes. Raises Unavailable when that process dies.
+        The work is one process for each two megabytes. What *memory* has is not compiled again. Raises
+        Unavailable when that process dies, and when *stopped* says so before the end.
         """
-        pack = bytearray()
-        for entry in sources:
-            if not isinstance(entry.content, bytes):
-                continue  # larger than any source
-            for piece in (entry.path.encode(), entry.content):
-                pack += len(piece).to_bytes(4, "little") + piece
-            if len(pack) >= CHUNK_BYTES:
-                yield from self._compile_pack(bytes(pack))
-                pack.clear()
-        if pack:
-            yield from self._compile_pack(bytes(pack))
+        memory = memory or CompiledSources()
+        # What is no bytes is larger than any source.
+        held = [(entry.path, entry.content) for entry in sources if isinstance(entry.content, bytes)]
+        claimed = [memory.claim(path, source) for path, source in held]
+        try:
+            self._compile_claimed([one for one in claimed if one.is_mine], stopped)
+        finally:
+            for one in claimed:
+                one.give_up()
+        for one in claimed:
+            content = one.result.result()
+            if content:
+                yield Entry(self.place(one.path), "file", 0o644, content)
 
-    def _compile_pack(self, pack: bytes) -> Iterator[Entry]:
-        command = [self.executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", str(_PROGRAM)]
+    def _compile_claimed(self, claimed: "list[Claim]", stopped: Callable[[], bool]) -> None:
+        """Compile all of *claimed* in packs."""
+        while claimed and not stopped():
+            pack, count = bytearray(), 0
+            while count < len(claimed) and len(pack) < CHUNK_BYTES:
+                for piece in (claimed[count].path.encode(), claimed[count].source):
+                    pack += len(piece).to_bytes(4, "little") + piece
+                count += 1
+            for one, (_, content) in zip(claimed[:count], self._compile_pack(bytes(pack)), strict=True):
+                one.result.set_result(content)
+            claimed = claimed[count:]
+
+    def _compile_pack(self, pack: bytes) -> list[tuple[str, bytes]]:
+        command = [self.executable, "-I", "-S", "-B", *_OPTIONS, "-X", "utf8", "-W", "ignore", str(_PROGRAM)]
         try:
             done = subprocess.run(
                 command, input=pack, capture_output=True, timeout=TIMEOUT_S, check=True, env=_environment()
@@ -63,14 +93,45 @@ class Compiler:
             raise Unavailable(f"the bytecode compiler ended with code {e.returncode}") from e
         except subprocess.TimeoutExpired as e:
             raise Unavailable(f"the bytecode compiler was not done after {TIMEOUT_S} s") from e
-        for path, content in _unpack(done.stdout):
-            if content:
-                yield Entry(self.place(path), "file", 0o644, content)
+        return list(_unpack(done.stdout))
 
     def place(self, path: str) -> str:
         """Where the bytecode of the source at *path* belongs."""
         folder, slash, name = path.rpartition("/")
         return f"{folder}{slash}__pycache__/{name.removesuffix('.py')}.{self.tag}.pyc"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A source that is to be compiled by who claimed it first (*is_mine*); others wait for the *result*."""
+
+    path: str
+    source: bytes
+    result: Future[bytes]
+    is_mine: bool
+
+    def give_up(self) -> None:
+        """Let nobody wait for what will not come."""
+        if self.is_mine and not self.result.done():
+            self.result.set_exception(Unavailable("the bytecode was not made because the build was stopped"))
+
+
+class CompiledSources:
+    """What one build has compiled: a package for two processors has the same sources, which are compiled once."""
+
+    def __init__(self) -> None:
+        self._results: dict[tuple[str, bytes], Future[bytes]] = {}
+        self._lock = threading.Lock()
+
+    def claim(self, path: str, source: bytes) -> Claim:
+        """A place for the bytecode of *source* at *path*."""
+        key = (path, hashlib.sha256(source).digest())
+        with self._lock:
+            known = self._results.get(key)
+            if known is not None and not (known.done() and known.exception()):
+                return Claim(path, source, known, False)
+            self._results[key] = made = Future[bytes]()
+            return Claim(path, source, made, True)
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Write one layer: a tar archive that holds the same bytes for the same entries, compressed.
 
-Sorted by path, parents first, mtime 0, numeric owners only, no device files.
-The format is ustar; a pax header is written only for what ustar cannot hold.
+Parents first, bytecode beside its source, mtime 0, numeric owners only, no device
+files. The format is ustar; a pax header is written only for what ustar cannot hold.
 
 Source: image-spec 1.1 "layer"; POSIX.1-2008 pax.
 """
@@ -9,22 +9,22 @@ Source: image-spec 1.1 "layer"; POSIX.1-2008 pax.
 import hashlib
 import os
 import tarfile
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from isal import isal_zlib
-
 from sanderling.blobs import BlobWriter, FileBlobs
 from sanderling.errors import Invalid
+from sanderling.image.layers.codec import Codec
+from sanderling.image.layers.codec import codec as codec_of
 from sanderling.image.layers.tree import Entry, Member, with_parents
 from sanderling.oci import Digest, media_types
 
-CODEC = "gzip-isal-2"  # part of every cache key: another codec is another blob
-_LEVEL = 2
-_GZIP_WINDOW = 31
 CHUNK_BYTES = 1 << 20
+_AHEAD = 4  # blocks of one layer that are being compressed at once: bounds memory
 _KINDS = {"file": tarfile.REGTYPE, "folder": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}
 
 
@@ -46,43 +46,64 @@ class Layer:
     plain_bytes: int
     title: str
     media_type: str = media_types.OCI_LAYER_GZIP
+    packages: str = ""  # see `sanderling.image.layers.sizes`
 
 
 class _Stream:
-    """Compresses what it is given into a blob, and hashes both sides."""
+    """Compresses what it is given into a blob, block by block on *threads*, and hashes both sides."""
 
-    def __init__(self, writer: BlobWriter) -> None:
-        self._writer = writer
-        self._gzip = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW)
+    def __init__(self, writer: BlobWriter, codec: Codec, threads: Executor | None) -> None:
+        self._writer, self._codec, self._threads = writer, codec, threads
         self._plain = hashlib.sha256()
-        self._pending = bytearray()
+        self._block = bytearray()
+        self._under_way: deque[Future[bytes]] = deque()
         self.plain_bytes = 0
 
     def write(self, piece: bytes) -> None:
-        self._pending += piece
         self.plain_bytes += len(piece)
-        # What the compressor writes depends on how it is fed: always the same lengths, whoever brings the bytes.
-        while len(self._pending) >= CHUNK_BYTES:
-            self._compress(bytes(self._pending[:CHUNK_BYTES]))
-            del self._pending[:CHUNK_BYTES]
+        # What a compressor writes depends on how it is fed: always the same lengths, whoever brings the bytes.
+        rest = memoryview(piece)
+        while rest:
+            room = self._codec.block_bytes - len(self._block)
+            self._block += rest[:room]
+            rest = rest[room:]
+            if len(self._block) == self._codec.block_bytes:
+                self._end_block()
 
-    def _compress(self, piece: bytes) -> None:
-        self._plain.update(piece)
-        self._writer.write(self._gzip.compress(piece))
+    def _end_block(self) -> None:
+        block = bytes(self._block)
+        self._block.clear()
+        if self._threads is not None:
+            self._under_way.append(self._threads.submit(self._codec.compress, block))
+        else:
+            self._writer.write(self._codec.compress(block))
+        self._plain.update(block)
+        if len(self._under_way) > _AHEAD:
+            self._writer.write(self._under_way.popleft().result())
 
     def finish(self) -> Digest:
-        self._compress(bytes(self._pending))
-        self._writer.write(self._gzip.flush())
+        if self._block:
+            self._end_block()
+        for block in self._under_way:
+            self._writer.write(block.result())
         return Digest(f"sha256:{self._plain.hexdigest()}")
 
 
-def write_layer(entries: Iterable[Entry], blobs: FileBlobs, title: str) -> Layer:
+def write_layer(
+    entries: Iterable[Entry],
+    blobs: FileBlobs,
+    title: str,
+    codec: Codec | None = None,
+    threads: Executor | None = None,
+) -> Layer:
     """Write *entries* and the folders they are in as one layer into *blobs*.
 
+    *codec* is gzip's when it is not given. Blocks are compressed on *threads*, or one after the other.
     Raises FileChanged when a file's size is not what it was at its beginning.
     """
+    codec = codec or codec_of("gzip")
     with blobs.writer() as writer:
-        stream = _Stream(writer)
+        stream = _Stream(writer, codec, threads)
         for entry in with_parents(entries):
             _write_entry(stream, entry)
         # POSIX: two blocks of zeros end an archive, which is a multiple of 10240 long.
@@ -90,7 +111,7 @@ def write_layer(entries: Iterable[Entry], blobs: FileBlobs, title: str) -> Layer
         stream.write(bytes(1024 + rest))
         diff_id = stream.finish()
         digest = writer.commit()
-        return Layer(digest, diff_id, writer.size, stream.plain_bytes, title)
+        return Layer(digest, diff_id, writer.size, stream.plain_bytes, title, codec.media_type)
 
 
 def _write_entry(stream: _Stream, entry: Entry) -> None:

@@ -5,15 +5,18 @@
 
 A recipe is all that the layer's bytes depend on: kind, inputs by sha256, the
 version of this builder, the codec and the compiler. Other images with the same
-recipe share the layer.
+recipe share the layer. Layers are made by the callers' threads; all of them
+compress on one pool, a thread for each processor.
 """
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
@@ -22,13 +25,14 @@ from sanderling.errors import Unavailable
 from sanderling.image.events import Log
 from sanderling.image.figures import count_text, size_text
 from sanderling.image.keep import read_json
-from sanderling.image.layers.bytecode import Compiler, is_worth_compiling
-from sanderling.image.layers.layer_file import CODEC, Layer, write_layer
+from sanderling.image.layers.bytecode import CompiledSources, Compiler, is_worth_compiling
+from sanderling.image.layers.codec import Compression, codec
+from sanderling.image.layers.layer_file import Layer, write_layer
 from sanderling.image.layers.tree import Entry
 from sanderling.image.packages.wheels import SamePath
 from sanderling.oci import Digest
 
-BUILDER_VERSION = 1  # raise it when the same inputs would give other bytes
+BUILDER_VERSION = 2  # raise it when the same inputs would give other bytes
 
 Opened = AbstractContextManager[list[Entry]]
 
@@ -52,12 +56,18 @@ class Stopped(Unavailable):
 class LayerStore:
     """Makes layers into *blobs* and remembers them below *cache*; `stop` ends what is being made."""
 
-    def __init__(self, cache: Path, log: Log, compiler: Compiler | None) -> None:
+    def __init__(self, cache: Path, log: Log, compiler: Compiler | None, compression: Compression = "gzip") -> None:
         self.blobs = FileBlobs(cache / "layers")
         self._recipes = cache / "recipes"
         self._log = log
         self.compiler = compiler
+        self.codec = codec(compression)
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "compress")
+        self._compiled = CompiledSources()
         self._is_stopped = threading.Event()
+        if not self.codec.is_as_expected:
+            text = f"the {compression} library here is not the one that Sanderling brings: digests will be others"
+            log.warn("layers", f"{text} than on other hosts; install sanderling[server] with its own dependencies")
 
     def stop(self) -> None:
         """Let the layers that are being made give up soon, with Stopped."""
@@ -68,10 +78,14 @@ class LayerStore:
         if self._is_stopped.is_set():
             raise Stopped
 
+    def close(self) -> None:
+        """End the threads, once no layer is being made."""
+        self._threads.shutdown(cancel_futures=True)
+
     def key(self, kind: str, inputs: object, *, compiled: bool) -> str:
         """The name of the recipe."""
-        version = self.compiler.version if compiled and self.compiler else None
-        text = json.dumps([BUILDER_VERSION, CODEC, version, kind, inputs], sort_keys=True)
+        version = self.compiler.identity if compiled and self.compiler else None
+        text = json.dumps([BUILDER_VERSION, self.codec.name, version, kind, inputs], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def find(self, key: str) -> Made | None:
@@ -89,9 +103,19 @@ class LayerStore:
         return Made(layer, files, True) if info is not None and info.size == layer.size_bytes else None
 
     def ensure(
-        self, kind: str, inputs: object, title: str, opened: Callable[[], Opened], *, compiled: bool = False
+        self,
+        kind: str,
+        inputs: object,
+        title: str,
+        opened: Callable[[], Opened],
+        *,
+        compiled: bool = False,
+        packages: str = "",
     ) -> Made:
-        """The layer of the entries that *opened* gives, with bytecode when *compiled*; made unless it is there."""
+        """The layer of the entries that *opened* gives, with bytecode when *compiled*; made unless it is there.
+
+        *packages* says what is in it (see `sanderling.image.layers.sizes`) and follows from *inputs*.
+        """
         key = self.key(kind, inputs, compiled=compiled)
         found = self.find(key)
         if found is not None:
@@ -99,8 +123,9 @@ class LayerStore:
         with opened() as entries:
             if compiled and self.compiler is not None:
                 sources = [entry for entry in entries if entry.kind == "file" and is_worth_compiling(entry.path)]
-                entries = [*entries, *self._until_stopped(self.compiler.compile(sources))]
-            layer = write_layer(self._until_stopped(entries), self.blobs, title)
+                entries = [*entries, *self.compiler.compile(sources, self._compiled, self._is_stopped.is_set)]
+            layer = write_layer(self._until_stopped(entries), self.blobs, title, self.codec, self._threads)
+            layer = replace(layer, packages=packages)
             files = {entry.path: entry.fingerprint() for entry in entries if entry.kind != "folder"}
         fields = {name: getattr(layer, name) for name in Layer.__dataclass_fields__}
         write_durably(self._recipes / f"{key}.json", json.dumps({"layer": fields, "files": files}).encode())

@@ -14,6 +14,7 @@ from sanderling.errors import Invalid
 
 Kind = Literal["file", "folder", "link"]
 MAX_PATH_BYTES = 4096
+BYTECODE_FOLDER = "__pycache__"
 
 
 class PathRefused(Invalid):
@@ -80,12 +81,30 @@ def file_entry(
 
 
 def with_parents(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield *entries* sorted by path, every folder before what is in it; missing folders are made (0755)."""
+    """Yield *entries* in `order_in_layer`, every folder before what is in it; missing folders are made (0755)."""
     by_path = {entry.path: entry for entry in entries}
     for path in list(by_path):
         parent = path.rpartition("/")[0]
         while parent and parent not in by_path:
             by_path[parent] = Entry(parent, "folder", 0o755)
             parent = parent.rpartition("/")[0]
-    for path in sorted(by_path, key=lambda p: p.split("/")):
+    for path in sorted(by_path, key=lambda path: (order_in_layer(path), path)):
         yield by_path[path]
+
+
+def order_in_layer(path: str) -> list[str]:
+    """The key that paths are sorted by: as the folders are, but bytecode comes right behind its source.
+
+    A source and its bytecode have names and documentation in common. Side by side they are within the 32 KiB that
+    deflate looks back, which makes bytecode a third smaller.
+    """
+    parts = path.split("/")
+    key: list[str] = []
+    for part, below in zip(parts, [*parts[1:], ""], strict=True):
+        if part != BYTECODE_FOLDER:
+            key.append(part)
+        elif not below:
+            key.append("")  # the folder itself: before all that is in its parent
+        else:
+            key.append(f"{below.partition('.')[0]}.py" if below.endswith(".pyc") else part)
+    return key

@@ -14,6 +14,7 @@ from pathlib import Path
 from sanderling.errors import Invalid
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.tree import Entry, Member, PathRefused, file_entry, safe_path
+from sanderling.image.packages.trimming import is_left_out, project_of, trim_record
 
 MAX_FILES = 200_000
 MAX_BYTES = 16 << 30
@@ -47,7 +48,8 @@ def open_wheel(path: Path, name: str, python: Interpreter) -> Iterator[list[Entr
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
+            project = project_of(name)
+            infos = [i for i in archive.infolist() if not i.is_dir() and not is_left_out(project, i.filename)]
             if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_BYTES:
                 raise BrokenWheel(name, f"it unpacks to more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB")
             entries: dict[str, Entry] = {}
@@ -73,6 +75,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: str, python: I
         content = archive.read(info)
         if is_script and content.startswith(b"#!python"):
             content = b"#!" + python.executable.encode() + content[content.find(b"\n") :]
+    elif place.endswith(".dist-info/RECORD") and info.file_size <= MAX_HELD_BYTES:
+        content = trim_record(project_of(wheel), archive.read(info))
     yield file_entry(place, content, executable=executable, source=wheel)
     if place.endswith(".dist-info/WHEEL"):
         yield file_entry(place.removesuffix("WHEEL") + "INSTALLER", b"sanderling\n", source=wheel)

@@ -53,6 +53,11 @@ def read_page(folder: Path, after: int) -> LogPage:
     return LogPage(events, events[-1].n if events else after)
 
 
+def read_all(folder: Path) -> list[Event]:
+    """All events."""
+    return _read(folder / "log.jsonl", 0)
+
+
 def _read(path: Path, after: int) -> list[Event]:
     found = []
     try:

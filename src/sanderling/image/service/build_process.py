@@ -1,4 +1,10 @@
-"""Run one build in a process of its own, and end it with all its children when it must end."""
+"""Run one build in a process of its own, and end it with all its children when it must end.
+
+A worker gets of our environment what it needs to reach indexes and to find its
+programs, and nothing else: what the server knows is not the build's. All its
+processes carry the build's folder in a variable, by which they are found when it
+must end, whatever session they have made for themselves.
+"""
 
 import contextlib
 import json
@@ -7,16 +13,52 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sanderling.durable import write_durably
 from sanderling.image.events import Event
+from sanderling.image.gate.gate import MARK
+from sanderling.sandbox.processes import kill_marked
 
-GRACE_S = 3.0
+GRACE_S = 0.5
 MAX_LINE = 1 << 20
 KEPT_LINES = 30
+_NEEDED = {
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "NETRC",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "DOCKER_CONFIG",
+    "DOCKER_HOST",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+}
+_NEEDED_PREFIXES = ("LC_", "PYTHON", "UV_", "PIP_", "COV_", "COVERAGE_")
+
+
+def environment_of_worker(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """What a worker for the build in *folder* gets of *environ*."""
+    kept = {k: v for k, v in environ.items() if k.upper() in _NEEDED or k.startswith(_NEEDED_PREFIXES)}
+    return kept | {MARK: str(folder)}
 
 
 class BuildProcess:
@@ -76,12 +118,18 @@ class BuildProcess:
         return {"error": {"kind": "unavailable", "message": f"the build worker ended {what}, without a result"}}
 
     def stop(self) -> None:
-        """End the worker and its children; may be called at any time, and twice."""
+        """End the worker and all that it started; may be called at any time, and twice."""
         with self._lock:
             self._is_stopped = True
             process = self._process
-        if process is None or process.poll() is not None:
+        if process is None:
             return
+        if process.poll() is None:
+            self._end(process)
+        while kill_marked(MARK, str(self._folder)):  # one that was being started is seen at the second look
+            time.sleep(0.01)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, sign)
@@ -102,6 +150,7 @@ class BuildProcess:
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
+            env=environment_of_worker(os.environ, self._folder),
         )
         return self._process
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Engine, Row, delete, insert, select, update
+from sqlalchemy import Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sanderling.errors import Conflict, NotFound
 from sanderling.image.events import now_text
-from sanderling.image.service.tables import builds, metadata, names
+from sanderling.image.service.tables import builds, details, metadata, names
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINISHED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
@@ -57,6 +57,7 @@ class ImageBuild:
     error: str | None = None
     attempts: int = 0
     recipe: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)  # see `sanderling.image.service.record`
 
     @property
     def id(self) -> str:
@@ -95,6 +96,9 @@ class ImageBuild:
             "finishedAt": self.finished_at,
             "seconds": self.seconds,
             "error": self.error,
+            "errorLines": list(self.record.get("errorLines") or ()),
+            "culprit": self.record.get("culprit") or None,
+            "requestedBy": self.record.get("requestedBy"),
         }
 
 
@@ -119,15 +123,45 @@ class BuildRecords:
                 continue
         raise Conflict(f"image '{name}': several builds begin at once; try again")
 
-    def add(self, workspace: str, name: str, version: int, values: Mapping[str, Any]) -> None:
-        """Add a queued build."""
-        row = {"workspace": workspace, "name": name, "version": version, "state": "queued", "created_at": now_text()}
+    def add(
+        self,
+        workspace: str,
+        name: str,
+        version: int,
+        values: Mapping[str, Any],
+        record: Mapping[str, Any],
+        max_queued: int,
+    ) -> bool:
+        """Add a queued build with what its *record* has so far; say whether there was room among the queued."""
+        key = {"workspace": workspace, "name": name, "version": version}
+        row = key | {"state": "queued", "created_at": now_text()}
         with self._engine.begin() as db:
+            waiting = db.execute(select(func.count()).where(builds.c.state == "queued")).scalar_one()
+            if waiting >= max_queued:
+                return False
             db.execute(insert(builds).values(**row, attempts=0, **values))
+            db.execute(insert(details).values(**key, document=dict(record)))
+        return True
+
+    def count_queued(self) -> int:
+        """How many builds wait."""
+        with self._engine.connect() as db:
+            return int(db.execute(select(func.count()).where(builds.c.state == "queued")).scalar_one())
+
+    def note(self, build: ImageBuild, **facts: Any) -> None:
+        """Add *facts* to the record of *build*."""
+        here = _same(details, build)
+        with self._engine.begin() as db:
+            before = db.execute(select(details.c.document).where(here)).scalar_one_or_none()
+            if before is None:
+                key = {"workspace": build.workspace, "name": build.name, "version": build.version}
+                db.execute(insert(details).values(**key, document=facts))
+            else:
+                db.execute(update(details).where(here).values(document=before | facts))
 
     def find(self, workspace: str, name: str, version: int | None = None) -> ImageBuild | None:
         """The build, the latest when *version* is None; or None."""
-        query = select(builds).where(builds.c.workspace == workspace, builds.c.name == name)
+        query = _BUILDS.where(builds.c.workspace == workspace, builds.c.name == name)
         if version is not None:
             query = query.where(builds.c.version == version)
         with self._engine.connect() as db:
@@ -138,7 +172,7 @@ class BuildRecords:
         self, workspace: str | None = None, name: str | None = None, state: State | None = None
     ) -> Sequence[ImageBuild]:
         """The builds, oldest first."""
-        query = select(builds).order_by(builds.c.id)
+        query = _BUILDS.order_by(builds.c.id)
         for column, value in ((builds.c.workspace, workspace), (builds.c.name, name), (builds.c.state, state)):
             if value is not None:
                 query = query.where(column == value)
@@ -147,19 +181,30 @@ class BuildRecords:
 
     def change(self, build: ImageBuild, expected: Sequence[State], **values: Any) -> bool:
         """Set *values* when the build is still in one of *expected*; say whether it was."""
-        where = _where(build) & builds.c.state.in_(expected)
+        where = _same(builds, build) & builds.c.state.in_(expected)
         with self._engine.begin() as db:
             return db.execute(update(builds).where(where).values(**values)).rowcount == 1
 
     def remove(self, build: ImageBuild) -> bool:
         """Remove the record of a finished build; say whether it was there and finished."""
         with self._engine.begin() as db:
-            return db.execute(delete(builds).where(_where(build) & builds.c.state.in_(FINISHED))).rowcount == 1
+            removed = db.execute(delete(builds).where(_same(builds, build) & builds.c.state.in_(FINISHED))).rowcount
+            if removed:
+                db.execute(delete(details).where(_same(details, build)))
+            return removed == 1
 
 
-def _where(build: ImageBuild) -> Any:
-    same = (builds.c.workspace == build.workspace) & (builds.c.name == build.name)
-    return same & (builds.c.version == build.version)
+_BUILDS = select(builds, details.c.document).outerjoin(
+    details,
+    (details.c.workspace == builds.c.workspace)
+    & (details.c.name == builds.c.name)
+    & (details.c.version == builds.c.version),
+)
+
+
+def _same(table: Table, build: ImageBuild) -> Any:
+    same = (table.c.workspace == build.workspace) & (table.c.name == build.name)
+    return same & (table.c.version == build.version)
 
 
 def _build(row: Row[Any]) -> ImageBuild:
@@ -185,6 +230,7 @@ def _build(row: Row[Any]) -> ImageBuild:
         error=row.error,
         attempts=row.attempts,
         recipe=recipe,
+        record=row.document or {},
     )
 
 

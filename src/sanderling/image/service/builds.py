@@ -28,12 +28,16 @@ from sanderling.errors import Invalid, SanderlingError, Unavailable
 from sanderling.image.check import check
 from sanderling.image.events import Event, now_text
 from sanderling.image.figures import size_text
+from sanderling.image.gate.gate import MARK, GateSettings
+from sanderling.image.layers.codec import Compression
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
-from sanderling.image.service.build_log import BuildLog, read_page
+from sanderling.image.service.build_log import BuildLog, read_all, read_page
 from sanderling.image.service.build_process import BuildProcess
 from sanderling.image.service.build_records import BuildRecords, ImageBuild, ImageNotFound, State, WrongState
+from sanderling.image.service.record import of_failure, steps_of
 from sanderling.oci import Platform, is_repository
+from sanderling.sandbox.processes import kill_marked
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +46,14 @@ MAX_ATTEMPTS = 2
 MAX_WAIT_S = 60.0
 TIME_LIMIT_S = 3600.0
 STALE_AFTER_S = 24 * 3600.0  # older unfinished files belong to workers that were killed
+
+
+class QueueFull(Unavailable):
+    """As many builds wait as may wait."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__(f"{bound} builds wait already; try again when some are done")
+        self.bound = bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,8 @@ class ImageBuilds:
 
     *folder* holds ``WORKSPACE/NAME/VERSION/{spec.json,log.jsonl}``, *cache* what
     builds share; *push* says to which registry a workspace's images go, with
-    fresh credentials. Call `start` once, and `close` at the end; both are quick.
+    fresh credentials; *signing_key* gives the private key (PEM) that they are signed
+    with. Call `start` once, and `close` at the end; both are quick.
     """
 
     def __init__(
@@ -72,15 +85,25 @@ class ImageBuilds:
         cache: Path,
         push: Callable[[str], PushTarget],
         *,
+        signing_key: Callable[[str], str] | None = None,
         workers: int = 1,
         time_limit_s: float = TIME_LIMIT_S,
+        memory_bytes: int | None = None,
+        max_queued: int = MAX_QUEUED,
+        gate: GateSettings = GateSettings(),  # noqa: B008 - a value that never changes
         debian_mirror: str | None = None,
         debian_security_mirror: str | None = None,
     ) -> None:
         self._records = BuildRecords(engine)
         self._folder, self._cache, self._push = folder, cache, push
-        self._time_limit_s = time_limit_s
-        self._mirrors = {"debianMirror": debian_mirror, "debianSecurityMirror": debian_security_mirror}
+        self._signing_key = signing_key
+        self._time_limit_s, self._max_queued = time_limit_s, max_queued
+        self._machine = {
+            "debianMirror": debian_mirror,
+            "debianSecurityMirror": debian_security_mirror,
+            "memoryBytes": memory_bytes,
+            "gate": gate.to_json(),
+        }
         self._changed = threading.Condition()
         self._running: dict[tuple[str, str, int], BuildProcess] = {}
         self._is_closing = False
@@ -91,6 +114,7 @@ class ImageBuilds:
         for store in ("downloads", "layers"):
             FileBlobs(self._cache / store).remove_stale(time.time() - STALE_AFTER_S)
         for build in self._records.list(state="running"):
+            kill_marked(MARK, str(self._folder_of(build)))  # a worker whose server was killed may not be through yet
             if build.attempts >= MAX_ATTEMPTS:
                 text = "the server stopped twice while this image was being built; build it again"
                 self._finish(build, "failed", error_kind="unavailable", error=text)
@@ -129,6 +153,10 @@ class ImageBuilds:
         base: str | None = None,
         requirements: Path | None = None,
         wheels: Sequence[SourceFile] = (),
+        compression: Compression = "gzip",
+        sample_input: SourceFile | None = None,
+        gate: bool = True,
+        requested_by: str | None = None,
         dockerfile: Path | None = None,
         context: Sequence[SourceFile] = (),
     ) -> ImageBuild:
@@ -153,12 +181,15 @@ class ImageBuilds:
             base=base,
             requirements=SourceFile("the requirements file", requirements) if requirements else None,
             wheels=tuple(wheels),
+            compression=compression,
+            sample_input=sample_input,
+            gate=gate,
             dockerfile=SourceFile("the Dockerfile", dockerfile) if dockerfile else None,
             context=tuple(context),
         )
         check(recipe)
-        if len(self._records.list(state="queued")) >= MAX_QUEUED:
-            raise Unavailable(f"{MAX_QUEUED} builds wait already; try again when some are done")
+        if self._records.count_queued() >= self._max_queued:
+            raise QueueFull(self._max_queued)
         version = self._records.next_version(workspace, name)
         recipe = replace(recipe, image=f"{workspace}/{name}:{version}")
         values = {
@@ -166,7 +197,9 @@ class ImageBuilds:
             "recipe": recipe.to_json(),
             "properties": dict(properties or {}),
         }
-        self._records.add(workspace, name, version, values)
+        record = {"requestedBy": requested_by} if requested_by else {}
+        if not self._records.add(workspace, name, version, values, record, self._max_queued):
+            raise QueueFull(self._max_queued)
         with self._changed:
             self._changed.notify_all()
         return self.get(workspace, name, version)
@@ -257,9 +290,9 @@ class ImageBuilds:
                 "cache": str(self._cache),
                 "output": {"push": target.to_json()},
                 "supervised": True,
-                **self._mirrors,
+                **self._machine,
             }
-            process = BuildProcess(self._folder_of(build), spec, target.secrets(), self._time_limit_s)
+            process = BuildProcess(self._folder_of(build), spec, self._secrets(build, target), self._time_limit_s)
             with self._changed:
                 self._running[key] = process
                 is_wanted = not self._is_closing
@@ -274,6 +307,12 @@ class ImageBuilds:
                 self._running.pop(key, None)
         self._settle(build, answer, process is not None and process.is_late)
 
+    def _secrets(self, build: ImageBuild, target: PushTarget) -> dict[str, str]:
+        """What the worker gets on its standard input, and nowhere else."""
+        if self._signing_key is None:
+            return target.secrets()
+        return target.secrets() | {"signingKey": self._signing_key(build.workspace)}
+
     def _settle(self, build: ImageBuild, answer: Mapping[str, Any], is_late: bool) -> None:
         """Write down how the build ended."""
         result = answer.get("result")
@@ -281,15 +320,19 @@ class ImageBuilds:
             size = size_text(result["sizeBytes"])
             self._log(build).say("done", f"{build.location} ({size}, {result['digest']}) in {result['seconds']:.1f} s")
             values = {"digest": result["digest"], "size_bytes": result["sizeBytes"], "layers": result["layers"]}
+            facts = {name: result[name] for name in ("inputs", "sentBytes") if name in result}
+            self._records.note(build, steps=steps_of(read_all(self._folder_of(build))), **facts)
             self._finish(build, "succeeded", **values)
         elif is_late:
             text = f"the build took longer than {self._time_limit_s:.0f} s and was ended"
+            self._records.note(build, **of_failure(read_all(self._folder_of(build)), None))
             self._finish(build, "failed", error_kind="unavailable", error=text)
         elif self._is_closing:
             back = {"state": "queued", "started_at": None, "attempts": build.attempts - 1}
             self._records.change(build, ["running"], **back)
         else:
             error = answer["error"]
+            self._records.note(build, **of_failure(read_all(self._folder_of(build)), error.get("culprit")))
             self._finish(build, "failed", error_kind=error["kind"], error=error["message"])
 
     def _finish(

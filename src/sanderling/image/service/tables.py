@@ -13,6 +13,16 @@ names = Table(
     Column("last_version", Integer, nullable=False),
 )
 
+# What is known of a build besides: a table of its own, so that databases of earlier versions need no change.
+details = Table(
+    "image_build_details",
+    metadata,
+    Column("workspace", String(64), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
 builds = Table(
     "image_builds",
     metadata,

@@ -1,21 +1,28 @@
 """One build as a process: ``python -m sanderling.image SPEC.json``; events are JSON lines on standard output.
 
     {"recipe": {...}, "cache": DIR, "output": {"layout": DIR} or {"push": {...}},
-     "debianMirror": URL or null, "debianSecurityMirror": URL or null, "supervised": false}
+     "debianMirror": URL or null, "debianSecurityMirror": URL or null, "supervised": false,
+     "memoryBytes": N or null, "gate": {"timeS": N, "memoryBytes": N or null, "isRequired": false}}
 
-The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message"}}``. Exit
-code 0: done; 1: it failed; 2: the input cannot be built.
+The last line is ``{"result": {...}}`` or ``{"error": {"kind", "message", "culprit"}}``,
+the culprit being ``{"file", "line", "package"}`` as far as they are known. Exit code
+0: done; 1: it failed; 2: the input cannot be built.
 
-Secrets of a push come as one line of JSON on standard input, never as arguments.
+Secrets of a push come as one line of JSON on standard input, never as arguments;
+with ``signingKey`` (PEM) among them the image is signed with it.
 When *supervised*, standard input stays open as long as the server lives: its end
 ends this process.
 """
 
+import errno
 import json
 import os
+import resource
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +33,14 @@ from sanderling.image.assembly import Assembled
 from sanderling.image.bases.reference import places_of_bases
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
+from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.limits import Limits
 from sanderling.image.keep import read_json
+from sanderling.image.layers.sizes import layers_record
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import Recipe
+from sanderling.image.service.record import inputs_of
 from sanderling.oci import Digest
 
 KINDS: tuple[tuple[type[SanderlingError], str], ...] = (
@@ -55,13 +66,39 @@ def run(arguments: list[str]) -> int:
     log = Log(_print_event)
     try:
         secrets = _read_secrets(spec)
+        _bound_memory(spec.get("memoryBytes"))
         image, sent = build_and_publish(spec, secrets, log)
     except SanderlingError as e:
         kind = next((word for kind, word in KINDS if isinstance(e, kind)), "invalid")
-        _print({"error": {"kind": kind, "message": e.message}})
+        _print({"error": {"kind": kind, "message": e.message, "culprit": culprit_of(e)}})
         return 2 if isinstance(e, Invalid | NotFound) else 1
-    _print({"result": _result(image, sent, time.monotonic() - started)})
+    except MemoryError:
+        text = "the build needs more memory than a build may take on this server"
+        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
+        return 1
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = "the disk of the build cache is full; make room and build again"
+        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
+        return 1
+    inputs = inputs_of(Recipe.from_json(spec["recipe"]))
+    _print({"result": _result(image, sent, time.monotonic() - started) | {"inputs": inputs}})
     return 0
+
+
+def culprit_of(error: SanderlingError) -> dict[str, Any]:
+    """The file, line and package that *error* names, as far as it does."""
+    found = {name: getattr(error, name, None) for name in ("file", "line", "package")}
+    return {name: value for name, value in found.items() if isinstance(value, str | int) and value != ""}
+
+
+def _bound_memory(memory_bytes: object) -> None:
+    """Bound the addresses of this process and of all that it starts."""
+    if isinstance(memory_bytes, int) and memory_bytes > 0:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        bound = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
 def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -> tuple[Assembled, int]:
@@ -78,18 +115,36 @@ def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -
         spec.get("debianMirror"),
         spec.get("debianSecurityMirror"),
         registries=() if target is None else (target,),
+        gate=_gate(spec.get("gate") or {}),
     )
-    image, blobs = build(recipe, settings, log)
+    started_at = datetime.now(UTC)
     try:
-        return image, _publish(image, blobs, spec, secrets, log)
+        image, blobs = build(recipe, settings, log)
+        return image, _publish(image, blobs, recipe, spec, secrets, started_at, log)
     except DamagedLayer as e:
         log.warn("layers", f"the cached layer {e.digest} is damaged and is made anew")
-        blobs.delete(e.digest)
+        FileBlobs(settings.cache / "layers").delete(e.digest)
     image, blobs = build(recipe, settings, log)
-    return image, _publish(image, blobs, spec, secrets, log)
+    return image, _publish(image, blobs, recipe, spec, secrets, started_at, log)
 
 
-def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: dict[str, str], log: Log) -> int:
+def _gate(data: Mapping[str, Any]) -> GateSettings:
+    try:
+        limits = Limits(float(data.get("timeS") or Limits().time_s), data.get("memoryBytes"))
+        return GateSettings(limits, data.get("isRequired") is True)
+    except (TypeError, ValueError) as e:
+        raise Invalid(f"the gate's settings cannot be read: {e}") from e
+
+
+def _publish(
+    image: Assembled,
+    blobs: FileBlobs,
+    recipe: Recipe,
+    spec: dict[str, Any],
+    secrets: dict[str, str],
+    started_at: datetime,
+    log: Log,
+) -> int:
     output = spec.get("output") or {}
     if "layout" in output:
         write_layout(image, blobs, Path(output["layout"]), spec["recipe"]["image"])
@@ -99,12 +154,15 @@ def _publish(image: Assembled, blobs: FileBlobs, spec: dict[str, Any], secrets: 
         raise Invalid("the build's description names no output: a layout or a push target")
     # The HTTP client is a quarter second of imports that other outputs do not need.
     from sanderling.image.push import push
+    from sanderling.image.supply_chain.attachments import told_about
 
     target = PushTarget.from_json(output["push"], secrets)
     memory = Path(spec["cache"]) / "pushed" / f"{target.registry.replace(':', '_')}.json"
     known = {Digest(digest): str(place) for digest, place in (read_json(memory) or {}).items()}
     known = known | places_of_bases(image.bases, target)
-    sent = push(image, blobs, target, log, {d: place for d, place in known.items() if place != target.repository})
+    told = told_about(image, recipe, target, secrets.get("signingKey"), started_at, log)
+    elsewhere = {d: place for d, place in known.items() if place != target.repository}
+    sent = push(image, blobs, target, log, elsewhere, attachments=told)
     for manifest in image.manifests:
         known |= {layer.digest: target.repository for layer in manifest.layers}
     kept = dict(list(known.items())[-MAX_REMEMBERED_BLOBS:])
@@ -118,21 +176,13 @@ def _push_target(spec: dict[str, Any], secrets: dict[str, str]) -> PushTarget | 
 
 
 def _result(image: Assembled, sent: int, seconds: float) -> dict[str, Any]:
-    layers = {layer.digest: layer for manifest in image.manifests for layer in manifest.layers}
     return {
         "digest": str(image.descriptor.digest),
         "sizeBytes": image.size_bytes,
         "sentBytes": sent,
         "bases": [dict(record) for record in image.bases],
         "seconds": round(seconds, 3),
-        "layers": [
-            {
-                "digest": str(layer.digest),
-                "sizeBytes": layer.size,
-                "title": layer.annotations.get("io.sanderling.layer"),
-            }
-            for layer in layers.values()
-        ],
+        "layers": layers_record(image.with_platforms()),
     }
 
 

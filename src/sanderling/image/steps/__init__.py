@@ -5,6 +5,6 @@
 """
 
 from sanderling.image.steps.apply import Applied, apply_steps
-from sanderling.image.steps.check_steps import check_steps
+from sanderling.image.steps.check_steps import check_steps, count_steps
 
-__all__ = ["Applied", "apply_steps", "check_steps"]
+__all__ = ["Applied", "apply_steps", "check_steps", "count_steps"]

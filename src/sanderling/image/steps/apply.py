@@ -18,7 +18,7 @@ from sanderling.image.events import Log
 from sanderling.image.layers.store import LayerStore, Made
 from sanderling.image.layers.tree import Entry
 from sanderling.image.recipe import Recipe
-from sanderling.image.steps.check_steps import engine_for, evaluate_steps
+from sanderling.image.steps.check_steps import engine_for, evaluate_steps, read_dockerfile
 from sanderling.image.steps.context import pick
 from sanderling.image.steps.copied import copied
 from sanderling.image.steps.image_tree import ImageTree
@@ -69,12 +69,7 @@ def apply_steps(
 
     *env* are the variables so far. Raises DockerfileInvalid with the line, and what RUN needs and has not.
     """
-    assert recipe.dockerfile is not None
-    try:
-        content = recipe.dockerfile.source.read_bytes()
-    except OSError as e:
-        raise Invalid(f"{recipe.dockerfile.path} cannot be read: {e.strerror}") from e
-    evaluated = evaluate_steps(content, recipe.dockerfile.path, env)
+    evaluated = evaluate_steps(*read_dockerfile(recipe), env)
     doing = _Doing(recipe, platform, below, base, layers, log)
     for step in evaluated.steps:
         doing.do(step)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sanderling.dockerfile import Copy, DockerfileInvalid, Evaluated, Run, evaluate, parse_dockerfile
+from sanderling.errors import Invalid
 from sanderling.image.layers.tree import safe_path
 from sanderling.image.local.engine import Engine, NoEngine
 from sanderling.image.recipe import APP_ROOT, Recipe
@@ -37,6 +38,20 @@ def check_steps(recipe: Recipe, content: bytes) -> Evaluated:
     if run is not None:
         engine_for(run, recipe.platforms)
     return evaluated
+
+
+def read_dockerfile(recipe: Recipe) -> tuple[bytes, str]:
+    """The content of the recipe's Dockerfile, and what messages call it. Raises Invalid."""
+    assert recipe.dockerfile is not None
+    try:
+        return recipe.dockerfile.source.read_bytes(), recipe.dockerfile.path
+    except OSError as e:
+        raise Invalid(f"{recipe.dockerfile.path} cannot be read: {e.strerror}") from e
+
+
+def count_steps(recipe: Recipe) -> int:
+    """How many layers the recipe's steps may make."""
+    return len(evaluate_steps(*read_dockerfile(recipe), recipe.variables()).steps) if recipe.dockerfile else 0
 
 
 def evaluate_steps(content: bytes, file: str, env: Mapping[str, str]) -> Evaluated:

@@ -11,6 +11,7 @@
   has a subject), or is named by an index, goes when that goes, and not before.
 - Referrers of a subject that a client deleted stay: the subject may be pushed again, and the
   specification lets them be there first. They are untagged manifests then.
+- Tags such as cosign's `sha256-HEX.sig` name no image: they go with the image of that digest (`companions`).
 """
 
 import json
@@ -23,6 +24,7 @@ from heapq import heappop, heappush
 
 from sanderling.errors import Invalid
 from sanderling.oci import Digest, Reference, is_repository
+from sanderling.registry.space.companions import without_companions
 
 DAY_S = 24 * 3600.0
 MAX_KEEP = 1_000_000
@@ -147,6 +149,7 @@ def plan(
     matching = [rule for rule in rules if rule.matches(snapshot.repository)]
     if not matching:
         return Plan()
+    snapshot, companions = without_companions(snapshot)
     going_tags = _going_tags(snapshot, matching, in_use, now, grace_s)
     candidates = _Candidates(snapshot, matching, {tag.name for tag, _ in going_tags}, now, grace_s)
     whys = {
@@ -156,6 +159,7 @@ def plan(
     }
     for digest in _kept(snapshot, [digest for digest in snapshot.manifests if digest not in whys]):
         whys.pop(digest, None)
+    going_tags += [(tag, why) for digest, why in whys.items() for tag in companions.get(digest, ())]
     return Plan(
         tuple(going_tags), tuple((snapshot.manifests[digest], whys[digest]) for digest in _ordered(snapshot, whys))
     )

@@ -16,6 +16,7 @@ from sanderling.server.api import (
     registry_tokens,
     registry_upstreams,
     sign_in,
+    signing_key,
     well_known,
     workspaces,
 )
@@ -52,6 +53,7 @@ def create_api(parts: Parts) -> FastAPI:
         registry_upstreams,
         devices,
         messages,
+        signing_key,
     ):
         v1.include_router(module.router)
     app.include_router(v1)

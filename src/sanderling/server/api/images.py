@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from sanderling.errors import Conflict, Invalid, NotFound
-from sanderling.image import ImageBuild, ModelFiles, SourceFile
+from sanderling.image import ImageBuild, ModelFiles, SourceFile, size_report
 from sanderling.oci import Digest
-from sanderling.server.api.depends import MAX_WAIT_S, PartsDep, Shape, WorkspaceDep, wait_for
+from sanderling.server.api.depends import MAX_WAIT_S, CallerDep, PartsDep, Shape, WorkspaceDep, wait_for
 from sanderling.server.parts import Parts
 
 router = APIRouter(prefix="/workspaces/{ws}/images", tags=["images"])
@@ -40,6 +40,7 @@ class NewImage(Shape):
 
     models: "name:version". platforms: null builds for the server's own.
     base: the image to build upon, as docker pull takes it; null is Debian.
+    gate: whether init(), and run() with sampleInput, are tried before the image is published.
     dockerfile: steps upon the image; context: the files that they copy.
     """
 
@@ -56,8 +57,19 @@ class NewImage(Shape):
     base: str | None = Field(default=None, max_length=1024)
     requirements: EnvironmentContent | None = None
     wheels: list[Content] = Field(default_factory=list)
+    compression: Literal["gzip", "zstd"] = "gzip"
+    sample_input: Content | None = None
+    gate: bool = True
     dockerfile: EnvironmentContent | None = None
     context: list[ContentWithMode] = Field(default_factory=list)
+
+
+class Culprit(Shape):
+    """What a failed build names as its cause, as far as it is known."""
+
+    file: str | None = None
+    line: int | None = None
+    package: str | None = None
 
 
 class ImageShape(Shape):
@@ -78,10 +90,48 @@ class ImageShape(Shape):
     finished_at: datetime | None
     seconds: float | None
     error: str | None
+    error_lines: list[str] = Field(default_factory=list, description="the last lines of a failed build's log")
+    culprit: Culprit | None = None
+    requested_by: str | None = None
 
 
 class ImageList(Shape):
     images: list[ImageShape]
+
+
+class PackageSize(Shape):
+    name: str
+    version: str
+    size_bytes: int
+
+
+class LayerSize(Shape):
+    """isNew: a device that has the previous image must fetch it. A package's size is that of its own file."""
+
+    digest: str
+    title: str
+    size_bytes: int
+    is_new: bool
+    shared_with: list[str]
+    packages: list[PackageSize]
+
+
+class PlatformSizes(Shape):
+    """Bytes as compressed: what a pull moves."""
+
+    platform: str
+    size_bytes: int
+    shared_bytes: int
+    download_bytes: int
+    layers: list[LayerSize]
+
+
+class ImageSizes(Shape):
+    """previous: the image that a device is taken to have; null when there is none."""
+
+    id: str
+    previous: str | None
+    platforms: list[PlatformSizes]
 
 
 class LogEvent(Shape):
@@ -103,7 +153,7 @@ class LogPage(Shape):
 
 
 @router.post("", status_code=202)
-def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape:
+def build_image(parts: PartsDep, ws: WorkspaceDep, caller: CallerDep, body: NewImage) -> ImageShape:
     """Queue a build from content that was sent before. Its log tells how it goes."""
     with parts.models_in_use:
         build = parts.builds.create(
@@ -126,6 +176,10 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, body: NewImage) -> ImageShape
                 _source(parts, ws, "the requirements", body.requirements.digest) if body.requirements else None
             ),
             wheels=[SourceFile(file.path, _source(parts, ws, file.path, file.digest)) for file in body.wheels],
+            compression=body.compression,
+            sample_input=_sample(parts, ws, body.sample_input) if body.sample_input else None,
+            gate=body.gate,
+            requested_by="owner" if caller.is_owner else f"workspace {caller.workspace}",
             dockerfile=_source(parts, ws, "the Dockerfile", body.dockerfile.digest) if body.dockerfile else None,
             context=[
                 SourceFile(file.path, _source(parts, ws, file.path, file.digest), bool(file.mode & 0o100))
@@ -154,6 +208,30 @@ def get_image(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> Ima
     return shape(parts, parts.builds.get(ws, name, version))
 
 
+@router.get("/{name}/versions/{version}/sizes")
+def get_image_sizes(
+    parts: PartsDep,
+    ws: WorkspaceDep,
+    name: str,
+    version: int,
+    previous: Annotated[
+        int | None, Query(ge=1, description="the version that a device has; null: the one before")
+    ] = None,
+) -> ImageSizes:
+    """Say where the bytes of an image are: by layer and package, shared with which images, new to a device."""
+    build = parts.builds.get(ws, name, version)
+    if build.state != "succeeded":
+        raise Conflict(f"image '{build.id}' is {build.state}; only an image that was built has sizes")
+    built = [other for other in parts.builds.list(ws) if other.state == "succeeded" and other.id != build.id]
+    earlier = [other for other in built if other.name == name and other.version < version]
+    before = max(earlier, key=lambda other: other.version, default=None)
+    if previous is not None:
+        before = parts.builds.get(ws, name, previous)
+    report = size_report(build.layers, {other.id: other.layers for other in built}, before.layers if before else None)
+    shown = {"id": build.id, "previous": before.id if before else None, "platforms": report}
+    return ImageSizes.model_validate(shown)
+
+
 @router.get("/{name}/versions/{version}/log")
 async def read_build_log(
     parts: PartsDep,
@@ -176,6 +254,21 @@ async def read_build_log(
 
     found = await wait_for(parts, wait_s + 1, lambda: read(wait_s))
     return LogPage.model_validate(found if found is not None else await read(0))
+
+
+@router.get("/{name}/versions/{version}/record")
+def get_build_record(parts: PartsDep, ws: WorkspaceDep, name: str, version: int) -> dict[str, Any]:
+    """Return what is recorded of a build: inputs by digest, seconds by step, layers, who asked, what was to blame."""
+    build = parts.builds.get(ws, name, version)
+    return {
+        "id": build.id,
+        "state": build.state,
+        "digest": build.digest,
+        "sizeBytes": build.size_bytes,
+        "seconds": build.seconds,
+        "layers": list(build.layers),
+        **build.record,
+    }
 
 
 @router.post("/{name}/versions/{version}/cancel")
@@ -211,6 +304,10 @@ def _source(parts: Parts, ws: str, what: str, digest_text: str) -> Path:
     if digest not in parts.workspaces.find_sizes(ws, [digest]):
         raise Invalid(f"the content of {what!r} ({digest}) was not sent to workspace '{ws}'")
     return parts.workspace_blobs.path(digest)
+
+
+def _sample(parts: Parts, ws: str, sample: Content) -> SourceFile:
+    return SourceFile(sample.path, _source(parts, ws, sample.path, sample.digest))
 
 
 def _model(parts: Parts, ws: str, model_id: str) -> ModelFiles:

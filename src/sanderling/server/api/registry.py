@@ -5,7 +5,7 @@ from typing import Literal
 
 from fastapi import APIRouter
 
-from sanderling.registry import AdminUser
+from sanderling.registry import AdminUser, is_companion
 from sanderling.server.api.depends import PartsDep, Shape, WorkspaceDep
 from sanderling.server.parts import Parts
 
@@ -53,13 +53,14 @@ class PasswordChoice(Shape):
 
 @router.get("")
 def get_registry(parts: PartsDep, ws: WorkspaceDep) -> RegistryShape:
-    """List the workspace's repositories and their tags, the latest push first."""
+    """List the workspace's repositories and their tags, the latest push first; signatures' tags are no images."""
     parts.workspaces.get(ws)
     repositories = []
     for name in parts.registry.repositories(ws):
         tags = [
             TagShape(name=tag.name, digest=str(tag.digest), size_bytes=tag.size_bytes, pushed_at=tag.pushed_at)
             for tag in parts.registry.tags(name)
+            if not is_companion(tag.name)
         ]
         repositories.append(RepositoryShape(name=name, tags=tags))
     return RegistryShape(login_server=parts.settings.login_server, repositories=repositories)

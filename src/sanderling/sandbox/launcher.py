@@ -1,6 +1,7 @@
-"""Set the stage as root, give root up for good, then become bubblewrap.
+"""Set limits, set the stage as root, give root up for good, then become bubblewrap.
 
-A program of its own (`python -I -S launcher.py`), used only when the runtime is root:
+A program of its own (`python -I -S launcher.py`), used when we are root, or when there
+are limits to set. As root:
 
 1. enter a private mount namespace, so that nothing is left in the host's;
 2. bind what the sandbox needs below a fresh tmpfs. The folders above it (a data folder
@@ -10,13 +11,15 @@ A program of its own (`python -I -S launcher.py`), used only when the runtime is
 4. execute bubblewrap, which stays our parent's direct child: --die-with-parent holds.
 
 Standard library only, no import of ours: it runs isolated. The first argument is JSON:
-`{"uid": n, "gid": n, "stage": folder, "binds": [[source, name], ...], "argv": [...],
-"environ": {...}}`; the environment is bubblewrap's own, not the module's.
+`{"uid": n, "gid": n, "stage": folder, "binds": [[source, name], ...], "limits": [[resource,
+bound], ...], "argv": [...], "environ": {...}}`; the environment is bubblewrap's own, not the
+module's. A stage of null leaves all but the limits as it is.
 """
 
 import ctypes
 import json
 import os
+import resource
 import stat
 import sys
 
@@ -59,11 +62,16 @@ def _set_stage(stage: str, binds: list[list[str]]) -> None:
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    _set_stage(order["stage"], order["binds"])
-    os.setgroups([])
-    os.setresgid(order["gid"], order["gid"], order["gid"])
-    os.setresuid(order["uid"], order["uid"], order["uid"])
+    if order["stage"] is not None:
+        _set_stage(order["stage"], order["binds"])
+        os.setgroups([])
+        os.setresgid(order["gid"], order["gid"], order["gid"])
+        os.setresuid(order["uid"], order["uid"], order["uid"])
     os.chdir("/")
+    for what, bound in order["limits"]:
+        hard = resource.getrlimit(what)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(what, (bound, bound))
     os.execve(order["argv"][0], order["argv"], order["environ"])
 
 

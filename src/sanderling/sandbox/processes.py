@@ -12,8 +12,6 @@ import os
 import signal
 from pathlib import Path
 
-MARK = "SANDERLING_DATA"
-
 
 def children(pid: int) -> list[int]:
     """Return the children of *pid*; empty when it is gone."""
@@ -42,12 +40,12 @@ def kill_sandbox(bwrap_pid: int) -> None:
         os.kill(bwrap_pid, signal.SIGKILL)
 
 
-def kill_leftovers(data: Path) -> int:
-    """Kill sandboxes that an earlier runtime of the folder *data* has left; return how many processes that were.
+def kill_marked(name: str, value: str) -> int:
+    """Kill all processes that were started with the variable *name* at *value*; return how many that were.
 
-    Call it with the folder's lock held: then no other runtime has any.
+    Call it when whoever starts them has ended: it looks once at each process.
     """
-    mark = f"{MARK}={data}".encode()
+    mark = f"{name}={value}".encode()
     killed = 0
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():

@@ -9,6 +9,7 @@ whiteout hides what lower layers have, an opaque folder hides all below it, and
 anything but a folder on a folder replaces it.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -16,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sanderling.durable import sync_folder
-from sanderling.edge.disk import find_json
 from sanderling.errors import Invalid, Unavailable
 
 # Mount points of every sandbox, made in each root because the root is read-only.
@@ -24,11 +24,11 @@ MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp", "etc", "var")
 _MAX_LINKS = 40
 
 
-def build_rootfs(layers: Sequence[Path], target: Path) -> None:
+def build_rootfs(layers: Sequence[Path], target: Path, *, durable: bool = True) -> None:
     """Merge *layers* (lowest first, as `unpack_layer` left them) into *target*.
 
-    *target* appears whole and durable, or not at all. Raises `Unavailable` when
-    the disk fails.
+    *target* appears whole, and *durable* unless nobody wants it after a power
+    cut, or not at all. Raises `Unavailable` when the disk fails.
     """
     aside = Path(tempfile.mkdtemp(prefix=".merge-", dir=target.parent))
     try:
@@ -39,9 +39,11 @@ def build_rootfs(layers: Sequence[Path], target: Path) -> None:
         for name in MOUNT_POINTS:
             if not os.path.lexists(aside / name):
                 (aside / name).mkdir(mode=0o755)
-        os.sync()  # once per image: a root that is there after a power cut is whole
+        if durable:
+            os.sync()  # once per image: a root that is there after a power cut is whole
         aside.rename(target)
-        sync_folder(target.parent)
+        if durable:
+            sync_folder(target.parent)
     except OSError as e:
         raise Unavailable(f"the image cannot be laid out on disk: {e.strerror or e}") from e
     finally:
@@ -49,7 +51,10 @@ def build_rootfs(layers: Sequence[Path], target: Path) -> None:
 
 
 def _hide(layer: Path, root: Path) -> None:
-    listed = find_json(layer / "layer.json")
+    try:
+        listed = json.loads((layer / "layer.json").read_bytes())
+    except (OSError, ValueError):
+        listed = None
     if not isinstance(listed, dict):
         raise Unavailable(f"the unpacked layer {layer.name[:12]} is broken; it will be unpacked again")
     for name in listed["whiteouts"]:

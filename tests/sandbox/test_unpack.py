@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.edge.worlds import file, folder, link, tar
 
-from sanderling.edge.unpack import unpack_layer
 from sanderling.errors import Invalid
 from sanderling.oci import Digest, DigestMismatch, media_types
+from sanderling.sandbox.unpack import unpack_layer
 
 
 def unpack(tmp_path: Path, layer: bytes, **limits: int) -> Path:

@@ -22,13 +22,23 @@ import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from sanderling.edge.tarstream import Entry, Kind, Source, TarStream
 from sanderling.errors import Invalid, Unavailable
 from sanderling.oci import Digest, DigestMismatch, Hasher, media_types
+from sanderling.sandbox.tarstream import Entry, Kind, Source, TarStream
+
+_BROKEN: tuple[type[Exception], ...] = (zlib.error, EOFError, gzip.BadGzipFile)
+_open_gzip: Callable[..., gzip.GzipFile] = gzip.GzipFile
+with suppress(ImportError):  # several times faster; the builder brings it, a device may not have it
+    from isal import igzip, isal_zlib
+
+    _isal_error: Any = isal_zlib.error  # its types call the class an instance
+    _BROKEN = (*_BROKEN, _isal_error)
+    _open_gzip = igzip.IGzipFile
 
 MAX_UNPACKED_BYTES = 16 * 1024**3
 MAX_ENTRIES = 1_000_000
@@ -49,7 +59,7 @@ class _Verified:
     def read(self, size: int, /) -> bytes:
         try:
             piece: bytes = self._source.read(size)
-        except (zlib.error, EOFError, gzip.BadGzipFile) as e:
+        except _BROKEN as e:
             raise Invalid(f"the layer is not valid gzip: {e}") from e
         self._hasher.update(piece)
         if self._hasher.size > self._limit:
@@ -206,7 +216,7 @@ def _opened(blob: Path, media_type: str) -> Iterator[Source]:
         if compression is None:
             yield raw
         else:
-            with gzip.GzipFile(fileobj=raw, mode="rb") as unzipped:
+            with _open_gzip(fileobj=raw, mode="rb") as unzipped:
                 yield io.BufferedReader(unzipped, _BUFFER_BYTES)
 
 

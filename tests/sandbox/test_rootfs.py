@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tests.edge.worlds import file, folder, link, tar
 
-from sanderling.edge.rootfs import build_rootfs, ensure_mount_point, resolve_inside
-from sanderling.edge.unpack import unpack_layer
 from sanderling.errors import Invalid
 from sanderling.oci import Digest, media_types
+from sanderling.sandbox.rootfs import build_rootfs, ensure_mount_point, resolve_inside
+from sanderling.sandbox.unpack import unpack_layer
 
 
 def merged(tmp_path: Path, *layers: bytes) -> Path:
