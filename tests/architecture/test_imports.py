@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.iot": {ERRORS},
     # signs and checks with cryptography; who signs (image) and who checks (sdk) may not import each other
     "sanderling.signatures": {ERRORS, "sanderling.oci", "cryptography"},
+    "sanderling.dockerfile": {ERRORS},
     # stages
     # oci for Digest, the word for content that blobs is spoken to with
     "sanderling.workspace": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy"},
@@ -29,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
+        "sanderling.dockerfile",
         "sanderling.transfer",
         "sanderling.sandbox",  # the gate tries an image before it is published
         "sanderling.signatures",
@@ -75,6 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.oci",
         "sanderling.iot",
+        "sanderling.dockerfile",  # to send the files that its steps copy
         "sanderling.transfer",
         "sanderling.signatures",
         "httpx",

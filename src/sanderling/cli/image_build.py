@@ -13,6 +13,7 @@ from sanderling.cli.extras import needs_extra
 from sanderling.cli.image_copy import read_creds_file
 from sanderling.cli.output import Output, size_text
 from sanderling.errors import Invalid, NotFound, SanderlingError
+from sanderling.sdk.dockerfile_inputs import files_copied_by
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import LogEvent
 from sanderling.sdk.image_inputs import files_named_in
@@ -48,6 +49,7 @@ class Inputs:
     compression: str | None = None
     sample_input: Path | None = None
     gate: bool = True
+    dockerfile: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,8 @@ def recipe_of(inputs: Inputs, name: str) -> "Recipe":
         requirements=_named(inputs.requirements),
         wheels=_named_inside(inputs.environment or inputs.requirements),
         base=inputs.base,
+        dockerfile=_named(inputs.dockerfile),
+        context=_copied_by(inputs.dockerfile),
         files=tuple(files),
         models=tuple(_model(text) for text in inputs.models),
         platforms=tuple(Platform.parse(text) for text in platforms),
@@ -251,6 +255,11 @@ def _named_inside(path: Path | None) -> "tuple[SourceFile, ...]":
     if path is None or not path.is_file():  # that it is not there is said by the build
         return ()
     return tuple(SourceFile(file.path, file.source) for file in files_named_in(path))
+
+
+def _copied_by(dockerfile: Path | None) -> "tuple[SourceFile, ...]":
+    """The files that the steps of a Dockerfile copy."""
+    return () if dockerfile is None else tuple(_source(f.source, f.path) for f in files_copied_by(dockerfile))
 
 
 def _model(text: str) -> "ModelFiles":

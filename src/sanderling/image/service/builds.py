@@ -157,6 +157,8 @@ class ImageBuilds:
         sample_input: SourceFile | None = None,
         gate: bool = True,
         requested_by: str | None = None,
+        dockerfile: Path | None = None,
+        context: Sequence[SourceFile] = (),
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -182,6 +184,8 @@ class ImageBuilds:
             compression=compression,
             sample_input=sample_input,
             gate=gate,
+            dockerfile=SourceFile("the Dockerfile", dockerfile) if dockerfile else None,
+            context=tuple(context),
         )
         check(recipe)
         if self._records.count_queued() >= self._max_queued:
