@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.transfer",
         "sanderling.sandbox",
         "httpx",
+        "httpcore",  # what httpx is made of: its UNIX sockets are ours
         "cryptography",
     },
     # around the journey
