@@ -109,6 +109,15 @@ def test_what_a_command_changes_is_a_layer_and_nothing_else(shell: World, engine
 
 
 @pytest.mark.timeout(300)
+def test_what_was_a_file_may_become_a_folder_and_names_may_be_odd(shell: World, engine: str) -> None:
+    files = shell.files(
+        "RUN rm /etc/old; mkdir /etc/old; touch /etc/old/x '/etc/a\\b'; ln /etc/old/x /etc/y; ln -sf gone /opt/v1/l"
+    )
+    assert {"etc/old/x", "etc/a\\b", "etc/y"} <= set(files)
+    assert files["opt/v1/l"] == "-> gone"
+
+
+@pytest.mark.timeout(300)
 def test_a_user_and_files_of_steps_before_are_there(shell: World, engine: str) -> None:
     shell.write({"a.txt": b"content"})
     files = shell.files("COPY --chown=app a.txt /home/app/\nUSER app\nRUN cat /home/app/a.txt > /tmp/b; id > /tmp/id\n")
