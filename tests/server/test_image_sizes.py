@@ -26,7 +26,7 @@ def records(server: RunningServer) -> Iterator[BuildRecords]:
 
 def built(records: BuildRecords, name: str, version: int, *layers: dict[str, Any]) -> None:
     recipe = {"platforms": ["linux/amd64"], "models": [], "tags": {}, "description": ""}
-    records.add("demo", name, version, {"location": "here", "recipe": recipe, "properties": {}})
+    records.add("demo", name, version, {"location": "here", "recipe": recipe, "properties": {}}, {}, 100)
     build = records.find("demo", name, version)
     assert build is not None
     if layers:

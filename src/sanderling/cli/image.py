@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sanderling.cli import image_attachments, image_copy
 from sanderling.cli.build_log import COLUMNS, BuildLog
 from sanderling.cli.help import example
-from sanderling.cli.image_build import Here, Inputs, build_here, prefetch_here
+from sanderling.cli.image_build import MAKE_KEY, Here, Inputs, build_here, prefetch_here
 from sanderling.cli.image_sizes import show_sizes
 from sanderling.cli.output import JSON_HELP, Output, age_text, pairs_of, size_text, tags_text
 from sanderling.cli.progress import Meter
-from sanderling.errors import Invalid, SanderlingError
+from sanderling.errors import Invalid, NotFound, SanderlingError
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import Image
 from sanderling.sdk.image_attachments import ImageAttachment, list_attachments
@@ -23,6 +23,7 @@ from sanderling.sdk.workspace import Workspace
 
 app = typer.Typer(help="Build container images from a script, an environment and models.", no_args_is_help=True)
 
+SLOWEST_STEPS = 3
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Named = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="The image; the latest version if none is given.")]
 
@@ -115,6 +116,24 @@ def build(
     no_network: Annotated[
         bool, typer.Option("--no-network", help="Here: fetch no packages; what is not on this machine is named.")
     ] = False,
+    lock: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Here: the base and wheels that `image lock` wrote down, and no others."),
+    ] = None,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Here: sign with the private key in PEM that this makes: {MAKE_KEY.format(path='FILE')}",
+        ),
+    ] = None,
+    attachments: Annotated[
+        bool | None,
+        typer.Option(
+            "--attachments/--no-attachments",
+            help="Here: lock, bill of materials and provenance beside it; if not said, in registries and if signed.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Build an image and push it to the workspace's registry; or on this machine, with --output or --push.
@@ -125,8 +144,9 @@ def build(
     tags = pairs_of("tag", tag or [])
     platforms = [one for text in platform or [] for one in text.split(",") if one]
     here = Here(
-        output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network
-    )
+        output or [], push or [], cache, push_creds_file, push_plain_http, offline, wheelhouse, base_lock, no_network,
+        sign_key, attachments, lock,
+    )  # fmt: skip
     if here.is_wanted:
         inputs = Inputs(
             script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
@@ -245,6 +265,9 @@ def show(
     """Show one image."""
     out = Output(json_)
     image = Image.get(Workspace.from_config(), name)
+    record: Mapping[str, Any] = {}
+    with suppress(NotFound):  # servers of earlier versions have none
+        record = image.record()
     out.facts(
         [
             ("image", image.id),
@@ -260,7 +283,10 @@ def show(
             ("tags", tags_text(dict(image.tags))),
             ("description", image.description),
             ("created", age_text(image.created_time)),
-            ("seconds", f"{image.seconds:.1f}" if image.seconds is not None else None),
+            ("seconds", seconds_text(image.seconds, record.get("steps") or ())),
+            ("sent", size_text(record["sentBytes"]) if "sentBytes" in record else None),
+            ("base", ", ".join(dict.fromkeys(base_text(base) for base in record.get("bases") or ()))),
+            ("signed with", record.get("keyId")),
         ]
     )
     attachments: Sequence[ImageAttachment] = ()
@@ -270,12 +296,28 @@ def show(
         ("BESIDE IT", "PLATFORM", "#SIZE", "DIGEST"),
         [(one.kind, one.platform or "all", size_text(one.size_bytes), one.digest) for one in attachments],
     )
-    told = image.to_json() | {"attachments": [one.to_json() for one in attachments]}
+    told = image.to_json() | {"attachments": [one.to_json() for one in attachments], "record": dict(record)}
     if sizes:
         report = image.sizes(previous)
         show_sizes(out, report)
         told["sizes"] = report
     out.result(told)
+
+
+def seconds_text(seconds: float | None, steps: Sequence[Mapping[str, Any]]) -> str | None:
+    """How long a build took, and its slowest steps."""
+    if seconds is None:
+        return None
+    slowest = sorted(steps, key=lambda step: -float(step["seconds"]))[:SLOWEST_STEPS]
+    told = ", ".join(f"{step['name']} {step['seconds']:.1f}" for step in slowest)
+    return f"{seconds:.1f} ({told})" if told else f"{seconds:.1f}"
+
+
+def base_text(base: Mapping[str, Any]) -> str:
+    """What an image stands on, in a few words."""
+    if base.get("kind") == "debian":
+        return f"Debian {base.get('release')}, {base.get('packages')} packages"
+    return f"{base.get('name')} {str(base.get('digest'))[:19]}"
 
 
 def culprit_text(culprit: Mapping[str, object]) -> str | None:

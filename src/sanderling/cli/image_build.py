@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from sanderling.image import BuildSettings, Event, ModelFiles, Recipe, SourceFile
     from sanderling.image.local.build_here import BuiltHere, Connect
     from sanderling.oci import Reference
+    from sanderling.signatures.keys import SigningKey
     from sanderling.transfer import RegistryClient
 
+MAKE_KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {path}"
 COLUMNS = ("IMAGE", "#SIZE", "LAYERS", "#SECONDS")
 
 
@@ -63,8 +65,15 @@ class Here:
     wheelhouse: Path | None = None
     base_lock: Path | None = None
     no_network: bool = False
+    sign_key: Path | None = None
+    attachments: bool | None = None
+    lock: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.sign_key is not None and self.attachments is False:
+            raise Invalid("--sign-key puts a signature beside the image; leave --no-attachments out")
+        if self.lock is not None and (self.base_lock or self.offline):
+            raise Invalid("--lock names base and wheels; leave --base-lock and --offline out")
         if self.offline is not None and (self.wheelhouse or self.base_lock):
             raise Invalid("--offline brings wheels and base lock; leave --wheelhouse and --base-lock out")
 
@@ -83,6 +92,9 @@ class Here:
             "--wheelhouse": self.wheelhouse,
             "--base-lock": self.base_lock,
             "--no-network": self.no_network,
+            "--lock": self.lock,
+            "--sign-key": self.sign_key,
+            "--attachments": self.attachments is not None,
         }
         for option, value in given.items():
             if value:
@@ -99,8 +111,8 @@ def build_here(out: Output, inputs: Inputs, here: Here) -> None:
     began = monotonic()
     with needs_extra("server"):
         from sanderling.image import Log
+        from sanderling.image.local.build_here import Beside, offline_settings
         from sanderling.image.local.build_here import build_here as build
-        from sanderling.image.local.build_here import offline_settings
         from sanderling.image.local.destinations import (
             check_places,
             check_platforms,
@@ -112,18 +124,21 @@ def build_here(out: Output, inputs: Inputs, here: Here) -> None:
     pushes = [parse_push(text) for text in here.pushes]
     name = inputs.name or default_name(inputs.script.stem, pushes)
     name = name if ":" in name else f"{name}:latest"
+    settings = settings_of(here)
+    if settings.lock is not None and not inputs.platforms:
+        inputs = replace(inputs, platforms=tuple(settings.lock.platforms))
     recipe = recipe_of(inputs, name)
     destinations = [*(parse_output(text, name) for text in here.outputs), *pushes]
     check_platforms(destinations, recipe.platforms)
     check_places(destinations)
-    settings = settings_of(here)
+    beside = Beside(here.attachments, _signing_key(here.sign_key))
     out.step(f"Building image {name} for {', '.join(map(str, recipe.platforms))}, here")
     with BuildLog(out) as shown:
         log = Log(lambda event: shown(_event(event)))
         if here.offline is not None:
             settings = offline_settings(settings, here.offline, recipe, log)
         with _hints():
-            built = build(recipe, settings, destinations, _connect(here), log)
+            built = build(recipe, settings, destinations, _connect(here), log, beside)
         row = shown.layers_text
     _show(out, built, row, monotonic() - began)
 
@@ -155,6 +170,7 @@ def settings_of(here: Here) -> "BuildSettings":
     """Where packages come from and are kept."""
     from sanderling.image import BuildSettings
     from sanderling.image.packages.wheel_sources import WheelSources
+    from sanderling.image.rebuild import read_lock
 
     return BuildSettings(
         here.cache or cache_dir() / "build",
@@ -162,6 +178,7 @@ def settings_of(here: Here) -> "BuildSettings":
         base_lock=here.base_lock,
         is_offline=here.no_network,
         connect=_connect_to_base,
+        lock=None if here.lock is None else read_lock(here.lock),
     )
 
 
@@ -195,6 +212,23 @@ def recipe_of(inputs: Inputs, name: str) -> "Recipe":
         gate=inputs.gate,
         schema=None if inputs.schema is None else _source(inputs.schema, schema_place(inputs.schema, script.parent)),
     )
+
+
+def _signing_key(path: Path | None) -> "SigningKey | None":
+    """The private key in the file *path*. Raises NotFound, Invalid; nothing of the key is in the message."""
+    from sanderling.signatures.keys import MAX_KEY_BYTES, SigningKey
+
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            pem = file.read(MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise NotFound(f"the key {path} cannot be read: {error.strerror}") from error
+    try:
+        return SigningKey.from_pem(pem)
+    except Invalid as error:
+        raise hinted(error, MAKE_KEY.format(path=path)) from None
 
 
 def _source(source: Path, place: str) -> "SourceFile":

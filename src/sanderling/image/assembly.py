@@ -28,20 +28,19 @@ PORT = "5001/tcp"
 class Assembled:
     """An image in a store: *descriptor* points at its manifest or index; manifests come with their platform.
 
-    *bases* is the record of the base of each platform.
+    *bases* is the record of the base of each platform, *contents* what each holds; nothing where nobody asked.
     """
 
     descriptor: Descriptor
     manifests: tuple[Manifest, ...]
     index: Index | None
     bases: tuple[Mapping[str, Any], ...] = ()
+    contents: tuple[Contents, ...] = ()
 
     def with_platforms(self) -> list[tuple[str, Manifest]]:
         """Each manifest with the platform it is for, as "linux/amd64"."""
         described = self.index.manifests if self.index is not None else (self.descriptor,)
         return [(str(d.platform), manifest) for d, manifest in zip(described, self.manifests, strict=True)]
-
-    contents: tuple[Contents, ...] = ()  # what each platform holds; nothing where nobody asked
 
     @property
     def size_bytes(self) -> int:

@@ -33,8 +33,10 @@ from sanderling.image.layers.store import LayerStore, Made, check_paths
 from sanderling.image.packages.resolve import Resolver, Wheel, logins
 from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.image.parts import Parts
+from sanderling.image.rebuild import Rebuild
 from sanderling.image.recipe import Recipe
 from sanderling.image.steps import Applied, apply_steps, count_steps
+from sanderling.image.supply_chain.lock import Lock
 from sanderling.image.supply_chain.used import Used
 from sanderling.oci import Platform
 
@@ -49,18 +51,19 @@ OWN_LAYERS = 2  # scoring server, application
 class BuildSettings(BaseSources):
     """What is the machine's and not the image's: the cache folder, where bases come from, where wheels may, the gate.
 
-    When nothing may be fetched, *wheels* says so too.
+    When nothing may be fetched, *wheels* says so too. *lock* is an image's, to build it again (see `rebuild`).
     """
 
     wheels: WheelSources = ANY
     gate: GateSettings = field(default_factory=GateSettings)
+    lock: Lock | None = None
 
 
 def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled, FileBlobs]:
     """Make the image of *recipe*; return it and the store that has its blobs.
 
     The same recipe and the same choice of packages give the same digest. Raises
-    the errors of `check`, ResolutionFailed, SamePath, DownloadFailed, GateFailed and those
+    the errors of `check`, ResolutionFailed, LockDiffers, SamePath, DownloadFailed, GateFailed and those
     of a base that cannot be trusted; then no image is left, and the cache is sound.
     """
     environment = check(recipe)
@@ -68,10 +71,14 @@ def build(recipe: Recipe, settings: BuildSettings, log: Log) -> tuple[Assembled,
         log.say("environment", note)
     downloads = open_downloads(settings, environment, log)
     with closing(downloads):
+        rebuild = None
+        if settings.lock is not None:
+            rebuild = Rebuild(settings.lock, recipe, environment, settings.wheels, downloads.blobs)
+            settings = replace(settings, base_locks=rebuild.base_locks)
         # With conda any base will do, as it brings its own Python.
         choose = partial(choose_python, environment) if environment.conda is None else _first
         bases = choose_base(recipe.base, recipe.platforms, choose, settings, downloads, log)
-        image, blobs = _Build(recipe, environment, settings, bases, downloads, log).run()
+        image, blobs = _Build(recipe, environment, settings, bases, downloads, rebuild, log).run()
     pass_gate(recipe, image, blobs, settings.cache, settings.gate, log)
     return image, blobs
 
@@ -91,9 +98,11 @@ class _Build:
         settings: BuildSettings,
         bases: BaseMaker,
         downloads: Downloads,
+        rebuild: Rebuild | None,
         log: Log,
     ) -> None:
         self.recipe, self.environment, self.downloads, self.log = recipe, environment, downloads, log
+        self.rebuild = rebuild
         self.conda = _solve_conda(environment, recipe, bases.python, settings, log)
         self.python = self.conda.python if self.conda else bases.python
         compiler = find_compiler(self.python.version)
@@ -161,6 +170,8 @@ class _Build:
         made: dict[Platform, list[Made]] = {}
         for platform in platforms:
             wheels = [started[tuple(wheel.file_name for wheel in group)] for group in grouped[platform]]
+            if self.rebuild is not None:
+                self.rebuild.check_base(platform, bases[platform])
             self.used.base(platform, bases[platform])
             base, rest = bases[platform], [future.result() for future in (*wheels, *tail)]
             # The packages of another Python are not in the way.
@@ -192,6 +203,8 @@ class _Build:
         }
 
     def _choose(self, platform: Platform, conda: Sequence[Made]) -> list[Wheel]:
+        if self.rebuild is not None:
+            return self.rebuild.wheels(platform, self.python)
         if self.conda is None:
             return self.resolver.resolve(self.environment, platform, self.python)
         return self.conda.wheels(self.resolver, self.environment, platform, conda)

@@ -4,7 +4,7 @@ Source: image-spec 1.1, "OCI Image Layout".
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from sanderling.image.assembly import Assembled
 from sanderling.oci import Descriptor, Digest, DigestMismatch
 
 if TYPE_CHECKING:
+    from sanderling.image.supply_chain.attachments import Attachment
     from sanderling.transfer.places import Place
 
 _AT_ONCE = 2
@@ -59,24 +60,26 @@ class Published:
 
 
 async def publish(
-    image: Assembled, blobs: FileBlobs, place: "Place", name: str, told: Callable[[int], None] = lambda _: None
+    image: Assembled,
+    blobs: FileBlobs,
+    place: "Place",
+    name: str,
+    told: Callable[[int], None] = lambda _: None,
+    attachments: "Sequence[Attachment]" = (),
 ) -> Published:
     """Write *image* into *place* as *name*, verified, its manifest last; close the place.
 
-    *told* gets the bytes of blobs that came to be there, also of those that were.
-    Raises DamagedLayer, and what the place raises.
+    *told* gets the bytes of blobs that came to be there, also of those that were. *attachments* are about the
+    image, and are there before the name is. Raises DamagedLayer, and what the place raises.
     """
+    from sanderling.image.supply_chain.attach import push_manifests
     from sanderling.transfer import all_of
 
     wanted = {blob.digest: blob for manifest in image.manifests for blob in (*manifest.layers, manifest.config)}
     try:
         largest_first = sorted(wanted.values(), key=lambda blob: -blob.size)
         sent = await all_of([partial(_keep, place, blobs, blob, told) for blob in largest_first], _AT_ONCE)
-        if image.index is not None:
-            for manifest in image.manifests:
-                await place.push_manifest(manifest.descriptor(), manifest.raw)
-        top = image.index or image.manifests[0]
-        await place.push_manifest(image.descriptor, top.raw, name)
+        await push_manifests(place, image, name, attachments)
         others = await place.finish()
         return Published(others.get(name, image.descriptor.digest), sum(sent))
     finally:

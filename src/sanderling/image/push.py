@@ -18,7 +18,7 @@ from sanderling.image.events import Log, Progress
 from sanderling.image.figures import size_text
 from sanderling.image.layout import DamagedLayer, image_blobs
 from sanderling.image.push_target import PushTarget
-from sanderling.image.supply_chain.attach import attach
+from sanderling.image.supply_chain.attach import push_manifests
 from sanderling.image.supply_chain.attachments import Attachment
 from sanderling.oci import Digest, DigestMismatch
 from sanderling.transfer import Credential, LengthMismatch, Patience, RegistryClient, all_of, read_file
@@ -73,7 +73,7 @@ async def _push(
         )
         if missing:
             progress.finish()
-        await _push_manifests(registry, image, target.tag, attachments)
+        await push_manifests(RegistryPlace(registry), image, target.tag, attachments)
     log.say("push", f"{len(missing)} of {len(wanted)} blobs, {size_text(sent)} sent")
     return sent
 
@@ -111,20 +111,3 @@ async def _push_blob(
         return await registry.push_blob(digest, size, partial(read_file, path), mount_from, count)
     except (DigestMismatch, LengthMismatch) as e:
         raise DamagedLayer(digest) from e
-
-
-async def _push_manifests(
-    registry: RegistryClient, image: Assembled, tag: str, attachments: Sequence[Attachment]
-) -> None:
-    top = image.index or image.manifests[0]
-    new: list[Digest] = []
-    if attachments:
-        every = [top.digest, *(manifest.digest for manifest in image.manifests)]
-        found = await all_of([partial(registry.find_manifest, digest) for digest in every], AT_ONCE)
-        new = [digest for digest, there in zip(every, found, strict=True) if there is None]
-    for manifest in image.manifests if image.index else ():
-        await registry.push_manifest(manifest.digest, manifest.raw, manifest.media_type)
-    if attachments:
-        await registry.push_manifest(top.digest, top.raw, top.media_type)
-        await attach(RegistryPlace(registry), attachments, new)
-    await registry.push_manifest(tag, top.raw, top.media_type)

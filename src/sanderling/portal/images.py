@@ -1,6 +1,8 @@
 """Pages about images and their builds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sanderling.portal import hints
 from sanderling.portal.builds import build_of
@@ -28,6 +30,14 @@ class ModelLink:
         return self.id.rpartition(":")[2]
 
 
+def culprit_text(culprit: Mapping[str, Any]) -> str:
+    """What a failed build blames, in one line; empty when it does not know."""
+    words = [f"the package {culprit['package']}"] if "package" in culprit else []
+    if "file" in culprit:
+        words.append(f"{culprit['file']}, line {culprit['line']}" if "line" in culprit else str(culprit["file"]))
+    return "; ".join(words)
+
+
 def show_images(visit: Visit) -> Page:
     """All versions of all images, newest first."""
     images = newest_first(Image.list(visit.home))
@@ -41,6 +51,7 @@ def show_image(visit: Visit) -> Page:
     image = Image.get(visit.home, visit.params["name"], visit.params.get("version"))
     values = {
         "image": image,
+        "culprit": culprit_text(image.culprit),
         "models": [ModelLink(id) for id in image.models],
         "build": build_of(image.logs(), image.state, visit.now),
         "deploy": hints.deploy(image.id),

@@ -28,7 +28,8 @@ def publish(
     ca = Path(registry.told["ca"])
     target = PushTarget(registry.login_server, repository, "1", "admin", registry.password, ca=ca)
     spec = {"recipe": recipe.to_json(), "cache": str(cache), "output": {"push": target.to_json()}}
-    image, sent = build_and_publish(spec, target.secrets(), log)
+    done = build_and_publish(spec, target.secrets(), log)
+    image, sent = done.image, done.sent_bytes
     return image, sent, target.secrets()
 
 

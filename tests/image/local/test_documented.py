@@ -35,6 +35,11 @@ def run(folder: Path, block: str, *, has_network: bool = True, **more: str) -> N
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def top(layout: Path) -> str:
+    """The digest of the layout's image."""
+    return str(json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"])
+
+
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -42,7 +47,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, score: Path, model: Path, sh
     (tmp_path / "lookup").mkdir()
     (tmp_path / "lookup" / "table.csv").write_text("a,b\n")
     (tmp_path / "myenv.yml").write_text(ENVIRONMENT)
-    layout, archives, push, prefetch, offline = blocks()
+    layout, archives, push, signed, rebuilt, prefetch, offline = blocks()
     user = tmp_path / "user"
     user.mkdir()
     (user / "build").symlink_to(shared_cache)
@@ -57,11 +62,14 @@ def test_the_page_does_what_it_says(tmp_path: Path, score: Path, model: Path, sh
         account = {"auths": {address: {"username": "demo", "password": password}}}
         (user / "config.json").write_text(json.dumps(account))
         run(tmp_path, push, REGISTRY=address, **home)
+    run(tmp_path, signed, **home)
+    run(tmp_path, rebuilt, **home)
+    assert top(tmp_path / "rebuilt") == top(tmp_path / "signed")
     run(tmp_path, prefetch, **home)
     # The same image on a machine that has nothing but the folder, and no network: and with all that is here.
     shutil.rmtree(tmp_path / "digits")
     run(tmp_path, offline, **home)
-    with_network = json.loads((tmp_path / "digits" / "index.json").read_bytes())["manifests"][0]["digest"]
+    with_network = top(tmp_path / "digits")
     shutil.rmtree(tmp_path / "digits")
     run(tmp_path, offline, has_network=False, **(home | {"SANDERLING_CACHE_DIR": str(tmp_path / "other")}))
-    assert json.loads((tmp_path / "digits" / "index.json").read_bytes())["manifests"][0]["digest"] == with_network
+    assert top(tmp_path / "digits") == with_network

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def test_no_credential_and_no_path_of_this_machine_is_in_anything_told(tmp_path:
     made = world.recipe(tmp_path / "inputs")
     plain = world.image(made, blobs)
     with_conda = (world.contents(world.AMD64, conda=(world.conda(),)),)
-    image = Assembled(plain.descriptor, plain.manifests, plain.index, with_conda)
+    image = replace(plain, contents=with_conda)
     for key in (KEY, None):
         every = attachments_of(image, made, builder_version="9", started_at=WHEN, repository="x/demo", key=key)
         for one in every:

@@ -35,7 +35,7 @@ def test_the_documented_commands_verify_the_right_key_and_no_other(
     made = world.recipe(tmp_path / "inputs", world.AMD64, world.ARM64)
     image = world.image(made, blobs)
     target = PushTarget(registry.login_server, "demo/digits", "1", plain_http=True)
-    told = told_about(image, made, target, key.private_pem().decode(), WHEN, log)
+    told = told_about(image, made, f"{registry.login_server}/demo/digits", key, WHEN, log)
     push(image, blobs, target, log, attachments=told)
     script = re.search(r"<!-- run by .*? -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert script is not None

@@ -32,7 +32,7 @@ def test_what_is_told_about_an_image_stays_with_it_and_goes_with_it(tmp_path: Pa
             blobs, made = FileBlobs(tmp_path / "cache"), world.recipe(tmp_path / number, world.AMD64, world.ARM64)
             image = world.image(made, blobs, f"image {number}")
             target = PushTarget(address, "demo/digits", number, plain_http=True, **login)
-            about = told_about(image, made, target, KEY.private_pem().decode(), WHEN, log)
+            about = told_about(image, made, f"{address}/demo/digits", KEY, WHEN, log)
             push(image, blobs, target, log, attachments=about)
             images.append(image)
             told.append(about)

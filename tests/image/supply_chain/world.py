@@ -1,11 +1,13 @@
 """An image with everything to tell of it, without a build: small layers, two Debian packages, two wheels, a model."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from sanderling.blobs import FileBlobs
 from sanderling.image import ModelFiles, Recipe, SourceFile
 from sanderling.image.assembly import Assembled, assemble
+from sanderling.image.bases import Base
 from sanderling.image.debian.packages import Package
 from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.layer_file import write_layer
@@ -67,6 +69,7 @@ def recipe(folder: Path, *platforms: Platform) -> Recipe:
 
 def image(made: Recipe, blobs: FileBlobs, text: str = "layer") -> Assembled:
     layers = [write_layer([file_entry(f"f{n}", f"{text} {n}".encode())], blobs, f"layer {n}") for n in range(2)]
-    plain = assemble(made, DEBIAN_12, dict.fromkeys(made.platforms, layers), blobs)
+    bases = dict.fromkeys(made.platforms, Base(()))
+    plain = assemble(made, DEBIAN_12, dict.fromkeys(made.platforms, layers), blobs, bases)
     told = tuple(contents(platform) for platform in made.platforms)
-    return Assembled(plain.descriptor, plain.manifests, plain.index, told)
+    return replace(plain, contents=told)

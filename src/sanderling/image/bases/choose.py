@@ -1,6 +1,6 @@
 """Which base a recipe wants, and who makes it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ class BaseSources:
     """Where bases come from on this machine.
 
     debian_mirror, debian_security_mirror: None takes the host's own sources.
-    base_lock: a file with the Debian packages to take, as `write_locks` writes it.
+    base_lock: a file with the Debian packages to take, as `write_locks` writes it; base_locks: the same, read.
     registries: those that we have credentials or certificates for.
     connect: gives the client for an image's reference, where it is given.
     is_offline: nothing is fetched: what is not in the cache raises NotOnThisMachine.
@@ -40,6 +40,7 @@ class BaseSources:
     debian_mirror: str | None = None
     debian_security_mirror: str | None = None
     base_lock: Path | None = None
+    base_locks: Mapping[str, BaseLock] | None = None
     registries: tuple[PushTarget, ...] = ()
     connect: Callable[[Reference], "RegistryClient"] | None = None
     is_offline: bool = False
@@ -75,7 +76,7 @@ def choose_base(
 
 def debian_archive(choose: Choose, sources: BaseSources, downloads: Downloads, log: Log) -> DebianArchive:
     """The archive of the version of Debian whose Python *choose* takes, or that the base lock is of."""
-    locks = read_lock_file(sources.base_lock) if sources.base_lock is not None else None
+    locks = read_lock_file(sources.base_lock) if sources.base_lock is not None else sources.base_locks
     possible: Iterable[DebianVersion] = VERSIONS if locks is None else [next(iter(locks.values())).debian]
     by_python = {version.python: version for version in possible}
     version = by_python[choose(list(by_python))]

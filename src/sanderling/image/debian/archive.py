@@ -43,8 +43,9 @@ class PackageGone(NotFound):
     """A package of a lock is in no store of ours, and the mirrors have it no more."""
 
     def __init__(self, name: str, version: str, made_at: datetime) -> None:
+        of_then = f" of {made_at:%Y-%m-%d}" if made_at.timestamp() else ""
         super().__init__(
-            f"Debian package {name} {version} of the base lock of {made_at:%Y-%m-%d} is not in the cache, and the "
+            f"Debian package {name} {version} of the base lock{of_then} is not in the cache, and the "
             "mirror has it no more; bring the cache that the lock was made with, or build without the lock"
         )
         self.name, self.version = name, version

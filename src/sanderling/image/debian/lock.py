@@ -63,6 +63,11 @@ class BaseLock:
         """The version of Debian that it is of."""
         return next(version for version in VERSIONS if version.codename == self.release)
 
+    @property
+    def chosen(self) -> str:
+        """When its packages were chosen, for people; an image's lock does not say."""
+        return f"as chosen at {self.made_at:%Y-%m-%d %H:%M} UTC" if self.made_at.timestamp() else "as locked"
+
     def to_json(self) -> dict[str, Any]:
         """One of the locks of the document at the top of this module."""
         return asdict(self) | {"made_at": self.made_at.isoformat()}

@@ -3,6 +3,8 @@
 The cache may be used by several builds at once: what is in it appears whole, under
 its digest or its recipe. What ends a build early, Ctrl-C too, leaves nothing in a
 destination that is named and not whole; the next build goes on with the cache.
+
+What is told about the image (see `supply_chain`) goes along beside it, where the destination can hold it.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,9 @@ from sanderling.image.local.engine import Engine, find_engine
 from sanderling.image.local.offline import OfflineFolder
 from sanderling.image.packages.wheel_sources import WheelSources
 from sanderling.image.recipe import Recipe
+from sanderling.image.supply_chain.attachments import Attachment, told_about
 from sanderling.oci import Platform
+from sanderling.signatures.keys import SigningKey
 from sanderling.transfer import RegistryClient
 from sanderling.transfer.places import Address, DockerArchivePlace, Place, place_of
 from sanderling.transfer.places.oci_archive import staging_of
@@ -38,12 +43,33 @@ Connect = Callable[[Address], RegistryClient]
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What goes along with an image: all that is told about it, signed where there is a *key*; or nothing.
+
+    *is_wanted* None: to registries, and with a key to layouts too. A layout with more than the image in its list is not
+    read by every program that is told its folder alone.
+    """
+
+    is_wanted: bool | None = None
+    key: SigningKey | None = None
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.is_wanted is False:
+            raise Invalid("a signature goes beside the image, and nothing is to go there; leave one of the two out")
+
+    def goes_to(self, *, is_registry: bool) -> bool:
+        """Whether a registry, or a layout, gets it."""
+        return self.is_wanted if self.is_wanted is not None else is_registry or self.key is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
-    """What came to a destination. *digest* is the image's there: see `Published`."""
+    """What came to a destination. *digest* is the image's there: see `Published`; *beside*: what is told about it."""
 
     destination: Destination
     digest: str
     sent_bytes: int
+    beside: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -52,6 +78,7 @@ class Delivered:
             "name": self.destination.name,
             "digest": self.digest,
             "sentBytes": self.sent_bytes,
+            "attachments": list(self.beside),
         }
 
 
@@ -86,7 +113,12 @@ class BuiltHere:
 
 
 def build_here(
-    recipe: Recipe, settings: BuildSettings, destinations: Sequence[Destination], connect: Connect, log: Log
+    recipe: Recipe,
+    settings: BuildSettings,
+    destinations: Sequence[Destination],
+    connect: Connect,
+    log: Log,
+    beside: Beside = Beside(),
 ) -> BuiltHere:
     """Build *recipe* and bring the image to each of *destinations*, in order; *connect* reaches registries.
 
@@ -99,12 +131,13 @@ def build_here(
     if engine is not None:
         _chosen_platform(recipe, engine)
     _tidy(settings.cache)
+    deliveries = _Deliveries(recipe, connect, engine, beside, datetime.now(UTC), log)
     try:
-        image, delivered = _build_and_deliver(recipe, settings, destinations, connect, engine, log)
+        image, delivered = deliveries.build_for(destinations, settings)
     except DamagedLayer as e:
         log.warn("layers", f"the cached layer {e.digest} is damaged and is made anew")
         FileBlobs(settings.cache / "layers").delete(e.digest)
-        image, delivered = _build_and_deliver(recipe, settings, destinations, connect, engine, log)
+        image, delivered = deliveries.build_for(destinations, settings)
     return BuiltHere(recipe, image, tuple(delivered), time.monotonic() - began)
 
 
@@ -131,32 +164,56 @@ def _tidy(cache: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _build_and_deliver(
-    recipe: Recipe,
-    settings: BuildSettings,
-    destinations: Sequence[Destination],
-    connect: Connect,
-    engine: Engine | None,
-    log: Log,
-) -> tuple[Assembled, list[Delivered]]:
-    image, blobs = build(recipe, settings, log)
-    delivered = []
-    for destination in destinations:
+@dataclass(frozen=True, slots=True)
+class _Deliveries:
+    recipe: Recipe
+    connect: Connect
+    engine: Engine | None
+    beside: Beside
+    started_at: datetime
+    log: Log
+
+    def build_for(
+        self, destinations: Sequence[Destination], settings: BuildSettings
+    ) -> tuple[Assembled, list[Delivered]]:
+        """Build the image, and bring it to each of *destinations*."""
+        image, blobs = build(self.recipe, settings, self.log)
+        return image, [self._deliver(image, blobs, one, settings.cache) for one in destinations]
+
+    def _deliver(self, image: Assembled, blobs: FileBlobs, destination: Destination, cache: Path) -> Delivered:
+        told = self._told_about(image, destination)
         if destination.address is None:
-            assert engine is not None
-            published = _load(_for_platform(image, recipe, engine), blobs, engine, destination, settings.cache, log)
+            assert self.engine is not None
+            for_it = _for_platform(image, self.recipe, self.engine)
+            published = _load(for_it, blobs, self.engine, destination, cache, self.log)
         else:
-            place = place_of(destination.address, connect)
-            published = _publish(image, blobs, place, destination.name, log)
-        delivered.append(Delivered(destination, str(published.digest), published.sent_bytes))
-    return image, delivered
+            place = place_of(destination.address, self.connect)
+            published = _publish(image, blobs, place, destination.name, told, self.log)
+        beside = tuple(dict.fromkeys(one.what for one in told))
+        return Delivered(destination, str(published.digest), published.sent_bytes, beside)
+
+    def _told_about(self, image: Assembled, destination: Destination) -> list[Attachment]:
+        """What goes beside *image*: nothing, where the destination holds images alone."""
+        if destination.address is None or destination.is_single:
+            if self.beside.key is not None:
+                self.log.warn(
+                    "attach", f"{destination.text} holds no signature: sign with --push, oci:DIR or oci-archive:FILE"
+                )
+            return []
+        is_registry = destination.address.kind == "registry"
+        if not self.beside.goes_to(is_registry=is_registry):
+            return []
+        repository = destination.address.place if is_registry else self.recipe.image.rpartition(":")[0]
+        return told_about(image, self.recipe, repository, self.beside.key, self.started_at, self.log)
 
 
-def _publish(image: Assembled, blobs: FileBlobs, place: Place, name: str, log: Log) -> Published:
+def _publish(
+    image: Assembled, blobs: FileBlobs, place: Place, name: str, told: Sequence[Attachment], log: Log
+) -> Published:
     step = "push" if isinstance(getattr(place, "client", None), RegistryClient) else "write"
     progress = Progress(log, step, place.name, sum(image_blobs(image).values()))
     with _no_remains(place):
-        done = asyncio.run(publish(image, blobs, place, name, progress.add))
+        done = asyncio.run(publish(image, blobs, place, name, progress.add, told))
     progress.finish()
     log.say(step, f"{place.name}: {name}, {size_text(done.sent_bytes)} of {size_text(image.size_bytes)} sent")
     return done

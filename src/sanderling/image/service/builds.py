@@ -35,7 +35,7 @@ from sanderling.image.recipe import ModelFiles, Recipe, SourceFile
 from sanderling.image.service.build_log import BuildLog, read_all, read_page
 from sanderling.image.service.build_process import BuildProcess
 from sanderling.image.service.build_records import BuildRecords, ImageBuild, ImageNotFound, State, WrongState
-from sanderling.image.service.record import of_failure, steps_of
+from sanderling.image.service.record import OUTCOME, of_failure, steps_of
 from sanderling.oci import Platform, is_repository
 from sanderling.sandbox.processes import kill_marked
 
@@ -277,7 +277,12 @@ class ImageBuilds:
             return False
         claimed = {"state": "running", "started_at": now_text(), "attempts": build.attempts + 1}
         if self._records.change(build, ["queued"], **claimed):
-            self._run(self.get(build.workspace, build.name, build.version))
+            try:
+                self._run(self.get(build.workspace, build.name, build.version))
+            except Exception:
+                text = "an error of this server, which its log has, ended the build; build again"
+                self._finish(build, "failed", error_kind="unavailable", error=text)
+                raise
         return True
 
     def _run(self, build: ImageBuild) -> None:
@@ -320,7 +325,7 @@ class ImageBuilds:
             size = size_text(result["sizeBytes"])
             self._log(build).say("done", f"{build.location} ({size}, {result['digest']}) in {result['seconds']:.1f} s")
             values = {"digest": result["digest"], "size_bytes": result["sizeBytes"], "layers": result["layers"]}
-            facts = {name: result[name] for name in ("inputs", "sentBytes") if name in result}
+            facts = {name: result[name] for name in OUTCOME if name in result}
             self._records.note(build, steps=steps_of(read_all(self._folder_of(build))), **facts)
             self._finish(build, "succeeded", **values)
         elif is_late:

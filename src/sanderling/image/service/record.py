@@ -3,22 +3,35 @@
     {"requestedBy": "owner", "inputs": {"script": {"path": "score.py", "digest": "sha256:..."}, "files": [...],
      "environment": {...}, "requirements": {...}, "schema": {...}, "wheels": [...], "base": REFERENCE,
      "models": [{"name", "version", "files": {PATH: DIGEST}}], "sampleInput": {...}},
-     "steps": [{"name": "base", "seconds": 1.2}], "sentBytes": 123, "culprit": {"file", "line", "package"},
-     "errorLines": ["..."]}
+     "steps": [{"name": "base", "seconds": 1.2}], "sentBytes": 123,
+     "builder": VERSION, "manifests": [{"platform", "digest", "sizeBytes"}],
+     "bases": [{"kind": "debian", "platform", "release", "architecture", "madeAt", "packages": COUNT}
+               or {"kind": "oci", "platform", "name", "digest", "manifest", "python", "layers": COUNT}],
+     "documents": [{"kind": "lock" or "sbom", "platform", "digest", "contentDigest", "sizeBytes"}], "keyId": KEY,
+     "culprit": {"file", "line", "package"}, "errorLines": ["..."]}
 
-Keys that do not apply are left out.
+Keys that do not apply are left out. The packages themselves are in the lock: *digest* is that of its manifest beside
+the image, *contentDigest* that of the file. Provenance and signatures are not here: they may be those of an earlier
+build of the same image.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sanderling.image.assembly import Assembled
 from sanderling.image.events import Event
 from sanderling.image.recipe import Recipe, SourceFile
 from sanderling.image.user_files import hash_file
+from sanderling.image.version import product_version
 
+if TYPE_CHECKING:
+    from sanderling.image.supply_chain.attachments import Attachment
+
+KEY = "io.sanderling.key"  # of the attachments, whose module is slow to import
+OUTCOME = ("inputs", "sentBytes", "builder", "manifests", "bases", "documents", "keyId")
 KEPT_LINES = 30
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NO_STEPS = frozenset(("queue", "done", "failed", "cancelled", "worker"))
@@ -55,6 +68,38 @@ def inputs_of(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
+def outcome_record(image: Assembled, told: Sequence["Attachment"]) -> dict[str, Any]:
+    """What came of a build, but for sizes and layers, which a build's own row has."""
+    platforms = {manifest.digest: platform for platform, manifest in image.with_platforms()}
+    documents = [
+        {
+            "kind": one.what,
+            "platform": platforms[one.manifest.subject.digest],
+            "digest": str(one.manifest.digest),
+            "contentDigest": str(one.manifest.layers[0].digest),
+            "sizeBytes": one.manifest.layers[0].size,
+        }
+        for one in told
+        if one.what in ("lock", "sbom") and one.manifest.subject is not None
+    ]
+    found: dict[str, Any] = {
+        "builder": product_version(),
+        "manifests": [
+            {"platform": platform, "digest": str(manifest.digest), "sizeBytes": manifest.total_size_bytes}
+            for platform, manifest in image.with_platforms()
+        ],
+        "bases": [_base(base) for base in image.bases],
+        "documents": documents,
+    }
+    keys = {one.manifest.annotations[KEY] for one in told if KEY in one.manifest.annotations}
+    return found | ({"keyId": keys.pop()} if keys else {})
+
+
+def _base(base: Mapping[str, Any]) -> dict[str, Any]:
+    """A base in short."""
+    return {key: len(value) if key in ("packages", "layers") else value for key, value in base.items()}
+
+
 def steps_of(events: Iterable[Event]) -> list[dict[str, Any]]:
     """How long each step took: from its first line to its last, or to the next step's first, what is later."""
     spans: dict[str, list[datetime]] = {}
@@ -65,10 +110,10 @@ def steps_of(events: Iterable[Event]) -> list[dict[str, Any]]:
         spans.setdefault(event.step, [at, at])[1] = at
     names = list(spans)
     found = []
-    for name, follower in zip(names, [*names[1:], None], strict=True):
+    for number, name in enumerate(names, 1):
         began, ended = spans[name]
-        if follower is not None:
-            ended = max(ended, spans[follower][0])
+        if number < len(names):
+            ended = max(ended, spans[names[number]][0])
         found.append({"name": name, "seconds": round((ended - began).total_seconds(), 3)})
     return found
 

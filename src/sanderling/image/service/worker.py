@@ -21,10 +21,11 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sanderling.blobs import FileBlobs
 from sanderling.durable import write_durably
@@ -33,15 +34,19 @@ from sanderling.image.assembly import Assembled
 from sanderling.image.bases.reference import places_of_bases
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
-from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.gate import MARK, GateSettings
 from sanderling.image.gate.limits import Limits
 from sanderling.image.keep import read_json
 from sanderling.image.layers.sizes import layers_record
 from sanderling.image.layout import DamagedLayer, write_layout
 from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import Recipe
-from sanderling.image.service.record import inputs_of
+from sanderling.image.service.record import inputs_of, outcome_record
 from sanderling.oci import Digest
+from sanderling.sandbox.processes import kill_marked
+
+if TYPE_CHECKING:
+    from sanderling.image.supply_chain.attachments import Attachment
 
 KINDS: tuple[tuple[type[SanderlingError], str], ...] = (
     (NotFound, "not_found"),
@@ -67,24 +72,40 @@ def run(arguments: list[str]) -> int:
     try:
         secrets = _read_secrets(spec)
         _bound_memory(spec.get("memoryBytes"))
-        image, sent = build_and_publish(spec, secrets, log)
+        outcome = build_and_publish(spec, secrets, log)
     except SanderlingError as e:
         kind = next((word for kind, word in KINDS if isinstance(e, kind)), "invalid")
         _print({"error": {"kind": kind, "message": e.message, "culprit": culprit_of(e)}})
         return 2 if isinstance(e, Invalid | NotFound) else 1
-    except MemoryError:
-        text = "the build needs more memory than a build may take on this server"
-        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
-        return 1
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (MemoryError, ImportError, OSError) as e:
+        text = _exhausted(e)
+        if text is None:
             raise
-        text = "the disk of the build cache is full; make room and build again"
         _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
         return 1
     inputs = inputs_of(Recipe.from_json(spec["recipe"]))
-    _print({"result": _result(image, sent, time.monotonic() - started) | {"inputs": inputs}})
+    _print({"result": _result(outcome, time.monotonic() - started) | {"inputs": inputs}})
     return 0
+
+
+def _exhausted(error: Exception) -> str | None:
+    """What this machine has no more of; None when *error* is something else."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk of the build cache is full; make room and build again"
+    # A library that finds no room fails as one that is broken does.
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "failed to map segment" in str(error):
+        return "the build needs more memory than a build may take on this server"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The image, the bytes that were sent, and what was told about it beside it."""
+
+    image: Assembled
+    sent_bytes: int = 0
+    told: Sequence["Attachment"] = ()
 
 
 def culprit_of(error: SanderlingError) -> dict[str, Any]:
@@ -101,8 +122,8 @@ def _bound_memory(memory_bytes: object) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
-def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -> tuple[Assembled, int]:
-    """Build the image of *spec* and write or push it; return it and the bytes that were sent.
+def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -> Outcome:
+    """Build the image of *spec* and write or push it.
 
     A layer of the cache that turns out to be damaged is made anew, once.
     """
@@ -120,12 +141,12 @@ def build_and_publish(spec: dict[str, Any], secrets: dict[str, str], log: Log) -
     started_at = datetime.now(UTC)
     try:
         image, blobs = build(recipe, settings, log)
-        return image, _publish(image, blobs, recipe, spec, secrets, started_at, log)
+        return _publish(image, blobs, recipe, spec, secrets, started_at, log)
     except DamagedLayer as e:
         log.warn("layers", f"the cached layer {e.digest} is damaged and is made anew")
         FileBlobs(settings.cache / "layers").delete(e.digest)
     image, blobs = build(recipe, settings, log)
-    return image, _publish(image, blobs, recipe, spec, secrets, started_at, log)
+    return _publish(image, blobs, recipe, spec, secrets, started_at, log)
 
 
 def _gate(data: Mapping[str, Any]) -> GateSettings:
@@ -144,30 +165,32 @@ def _publish(
     secrets: dict[str, str],
     started_at: datetime,
     log: Log,
-) -> int:
+) -> Outcome:
     output = spec.get("output") or {}
     if "layout" in output:
         write_layout(image, blobs, Path(output["layout"]), spec["recipe"]["image"])
         log.say("write", f"OCI layout {output['layout']}")
-        return 0
+        return Outcome(image)
     if "push" not in output:
         raise Invalid("the build's description names no output: a layout or a push target")
     # The HTTP client is a quarter second of imports that other outputs do not need.
     from sanderling.image.push import push
     from sanderling.image.supply_chain.attachments import told_about
+    from sanderling.signatures.keys import SigningKey
 
     target = PushTarget.from_json(output["push"], secrets)
+    key = SigningKey.from_pem(secrets["signingKey"].encode()) if secrets.get("signingKey") else None
     memory = Path(spec["cache"]) / "pushed" / f"{target.registry.replace(':', '_')}.json"
     known = {Digest(digest): str(place) for digest, place in (read_json(memory) or {}).items()}
     known = known | places_of_bases(image.bases, target)
-    told = told_about(image, recipe, target, secrets.get("signingKey"), started_at, log)
+    told = told_about(image, recipe, f"{target.shown}/{target.repository}", key, started_at, log)
     elsewhere = {d: place for d, place in known.items() if place != target.repository}
     sent = push(image, blobs, target, log, elsewhere, attachments=told)
     for manifest in image.manifests:
         known |= {layer.digest: target.repository for layer in manifest.layers}
     kept = dict(list(known.items())[-MAX_REMEMBERED_BLOBS:])
     write_durably(memory, json.dumps(kept).encode())
-    return sent
+    return Outcome(image, sent, told)
 
 
 def _push_target(spec: dict[str, Any], secrets: dict[str, str]) -> PushTarget | None:
@@ -175,14 +198,15 @@ def _push_target(spec: dict[str, Any], secrets: dict[str, str]) -> PushTarget | 
     return PushTarget.from_json(push, secrets) if push else None
 
 
-def _result(image: Assembled, sent: int, seconds: float) -> dict[str, Any]:
+def _result(outcome: Outcome, seconds: float) -> dict[str, Any]:
+    image = outcome.image
     return {
         "digest": str(image.descriptor.digest),
         "sizeBytes": image.size_bytes,
-        "sentBytes": sent,
-        "bases": [dict(record) for record in image.bases],
+        "sentBytes": outcome.sent_bytes,
         "seconds": round(seconds, 3),
         "layers": layers_record(image.with_platforms()),
+        **outcome_record(image, outcome.told),
     }
 
 
@@ -204,6 +228,9 @@ def _read_secrets(spec: dict[str, Any]) -> dict[str, str]:
 
 def _end_with_server() -> None:
     sys.stdin.read()
+    # A sandbox that is just being set up does not end with us by itself.
+    while MARK in os.environ and kill_marked(MARK, os.environ[MARK]):
+        time.sleep(0.01)
     os._exit(1)  # nobody reads our events any more; what is half written is not visible to others
 
 

@@ -1,8 +1,8 @@
 """Bring what is told about an image to where the image is, between its manifests and its tag.
 
 So nobody sees a tag whose signature is missing. What is there already is not sent again, nor is what the
-same key signed of the same kind: an image that is built again keeps the provenance of its first build. Signatures and
-attestations that others left under cosign's tags stay beside ours.
+same key signed of the same kind: an image that is built again keeps the provenance of its first build, also where
+nothing is signed. Signatures and attestations that others left under cosign's tags stay beside ours.
 """
 
 import asyncio
@@ -10,14 +10,31 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from functools import partial
 
 from sanderling.errors import Invalid, NotFound
+from sanderling.image.assembly import Assembled
 from sanderling.image.supply_chain.attachments import KEY_ANNOTATION, Attachment
 from sanderling.oci import Descriptor, Digest, Manifest, parse_manifest
 from sanderling.signatures import cosign
 from sanderling.transfer import all_of
-from sanderling.transfer.places import Place, RegistryPlace
+from sanderling.transfer.places import LayoutPlace, Place, RegistryPlace
 
 AT_ONCE = 6
 MAX_LAYERS = 1000
+
+
+async def push_manifests(place: Place, image: Assembled, name: str, attachments: Sequence[Attachment] = ()) -> None:
+    """Give *place* the manifests of *image*, whose blobs are there, then *attachments*, and *name* last."""
+    top = image.index or image.manifests[0]
+    new: list[Digest] = []
+    if attachments and isinstance(place, RegistryPlace):
+        every = [top.digest, *(manifest.digest for manifest in image.manifests)]
+        found = await all_of([partial(place.client.find_manifest, digest) for digest in every], AT_ONCE)
+        new = [digest for digest, there in zip(every, found, strict=True) if there is None]
+    for manifest in image.manifests if image.index else ():
+        await place.push_manifest(manifest.descriptor(), manifest.raw)
+    if attachments:
+        await place.push_manifest(top.descriptor(), top.raw)
+        await attach(place, attachments, new)
+    await place.push_manifest(image.descriptor, top.raw, name)
 
 
 async def attach(place: Place, attachments: Sequence[Attachment], new: Collection[Digest] = ()) -> int:
@@ -27,7 +44,7 @@ async def attach(place: Place, attachments: Sequence[Attachment], new: Collectio
 
     Only a registry gets cosign's tags: a layout lists what refers to an image by itself.
     """
-    if isinstance(place, RegistryPlace):
+    if isinstance(place, RegistryPlace | LayoutPlace):  # an archive is made anew
         attachments = await _missing(place, attachments, new)
     blobs = {digest: raw for one in attachments for digest, raw in one.blobs.items()}
     sent = await all_of([partial(_keep, place, digest, raw) for digest, raw in blobs.items()], AT_ONCE)
@@ -39,7 +56,9 @@ async def attach(place: Place, attachments: Sequence[Attachment], new: Collectio
     return sum(sent)
 
 
-async def _missing(place: RegistryPlace, every: Sequence[Attachment], new: Collection[Digest]) -> list[Attachment]:
+async def _missing(
+    place: RegistryPlace | LayoutPlace, every: Sequence[Attachment], new: Collection[Digest]
+) -> list[Attachment]:
     """Return those of *every* that are not there."""
     subjects = {_subject(one) for one in every} - set(new)
     listed = await all_of([partial(place.referrers, subject) for subject in subjects], AT_ONCE)
@@ -48,11 +67,12 @@ async def _missing(place: RegistryPlace, every: Sequence[Attachment], new: Colle
 
 
 def _is_it(manifest: Manifest, entry: Descriptor) -> bool:
-    """Say whether a listed referrer is *manifest*, or one of its kind by the same key."""
-    key, predicate = KEY_ANNOTATION, cosign.BUNDLE_PREDICATE_ANNOTATION
+    """Say whether a listed referrer is *manifest*, or one of its kind by the same key, or by none."""
     ours, theirs = manifest.annotations, entry.annotations
-    is_of_the_kind = entry.artifact_type == manifest.artifact_type and ours.get(predicate) == theirs.get(predicate)
-    return entry.digest == manifest.digest or (key in ours and ours[key] == theirs.get(key) and is_of_the_kind)
+    kinds = (cosign.BUNDLE_PREDICATE_ANNOTATION, cosign.PREDICATE_ANNOTATION, KEY_ANNOTATION)
+    is_of_the_kind = entry.artifact_type == manifest.artifact_type and all(ours.get(k) == theirs.get(k) for k in kinds)
+    is_named = KEY_ANNOTATION in ours or cosign.PREDICATE_ANNOTATION in ours
+    return entry.digest == manifest.digest or (is_named and is_of_the_kind)
 
 
 def _subject(one: Attachment) -> Digest:

@@ -17,7 +17,6 @@ from typing import Any
 
 from sanderling.image.assembly import Assembled
 from sanderling.image.events import Log
-from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import Recipe
 from sanderling.image.supply_chain import sbom
 from sanderling.image.supply_chain.lock import Lock, pylock
@@ -88,7 +87,8 @@ def attachments_of(
         statements.setdefault(top.digest, []).append((cosign.PROVENANCE_PREDICATE, statement))
         if key is None:
             files = [("provenance.intoto.json", dsse.IN_TOTO, statement)]
-            made.append(_referrer("provenance", _bare(top), dsse.IN_TOTO, files))
+            notes = {cosign.PREDICATE_ANNOTATION: cosign.PROVENANCE_PREDICATE}
+            made.append(_referrer("provenance", _bare(top), dsse.IN_TOTO, files, notes))
     if key is not None:
         every = {top.digest: _bare(top)} | {manifest.digest: manifest.descriptor() for manifest in image.manifests}
         for digest, subject in every.items():
@@ -97,16 +97,15 @@ def attachments_of(
 
 
 def told_about(
-    image: Assembled, recipe: Recipe, target: PushTarget, key_pem: str | None, started_at: datetime, log: Log
+    image: Assembled, recipe: Recipe, repository: str, key: SigningKey | None, started_at: datetime, log: Log
 ) -> list[Attachment]:
-    """Return what is pushed to *target* about *image*, signed when there is a key. Raises KeyInvalid."""
-    key = SigningKey.from_pem(key_pem.encode()) if key_pem else None
+    """Return what is told about *image* where it is called *repository* (``host/name``), signed when there is a key."""
     made = attachments_of(
         image,
         recipe,
         builder_version=product_version(),
         started_at=started_at,
-        repository=f"{target.shown}/{target.repository}",
+        repository=repository,
         key=key,
     )
     signed = f"signed with the key {key.public.key_id}" if key is not None else "not signed"

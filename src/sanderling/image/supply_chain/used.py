@@ -19,6 +19,11 @@ _AT_ONCE = 2
 _ORDER = {"model": 0, "application": 1, "scoring": 2}
 
 
+def base_name(base: Base) -> str:
+    """The reference, by digest, of the image that *base* is."""
+    return f"{str(base.record['name']).partition('@')[0]}@{base.record['digest']}"
+
+
 class Used:
     """What one build used so far. *cache* keeps what is known of licences, *downloads* has packages' files."""
 
@@ -38,7 +43,7 @@ class Used:
             if base.debian is not None:
                 self._debian[str(platform)], self._suites[str(platform)] = base.debian, base.debian.release
             else:
-                self._bases[str(platform)] = f"{str(base.record['name']).partition('@')[0]}@{base.record['digest']}"
+                self._bases[str(platform)] = base_name(base)
 
     def wheels(self, platform: Platform, wheels: Sequence[Wheel], files: Mapping[str, Path]) -> None:
         """*wheels* are in the image for *platform*; *files* says where each is; the cache calls it by its sha256."""

@@ -7,7 +7,8 @@
 
 Several may write at once, also processes: a blob appears when it is whole, and
 index.json is replaced under a lock on the folder. Symbolic links to blobs are
-followed (content is verified); what is no file is not there.
+followed (content is verified); what is no file is not there. When a name moves on, what
+is about the image that had it leaves the list too, unless that has another name.
 Source: image-spec 1.1, "OCI Image Layout".
 """
 
@@ -15,7 +16,7 @@ import asyncio
 import fcntl
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from sanderling.oci import (
     Descriptor,
     Digest,
     Index,
+    Manifest,
     canonical_json,
     media_types,
     parse_document,
@@ -93,7 +95,10 @@ class LayoutPlace:
     async def push_manifest(self, descriptor: Descriptor, raw: bytes, tag: str | None = None) -> None:
         """Keep the manifest; one that has a name, stands for itself, or refers to another is in the index too."""
         descriptor.digest.verify(raw)
-        is_listed = tag is not None or parse_manifest(raw, descriptor.media_type).subject is not None
+        parsed = parse_manifest(raw, descriptor.media_type)
+        if parsed.subject is not None:
+            descriptor = _as_referrer(descriptor, parsed)
+        is_listed = tag is not None or parsed.subject is not None
         await asyncio.to_thread(self._keep, descriptor, raw, tag or "", is_listed)
 
     async def finish(self) -> dict[str, Digest]:
@@ -171,17 +176,52 @@ class LayoutPlace:
             listed = [one.get("digest") for one in document.get("manifests") or [] if isinstance(one, dict)]
             if not tag and descriptor.digest in listed:
                 return
-            others = [one for one in document.get("manifests") or [] if not _is_replaced(one, descriptor.digest, tag)]
-            document["manifests"] = [*others, entry]
+            before = [one for one in document.get("manifests") or [] if isinstance(one, dict)]
+            others = [one for one in before if not _is_replaced(one, descriptor.digest, tag)]
+            replaced = {str(one.get("digest")) for one in before if _is_replaced(one, descriptor.digest, tag)}
+            others = self._without_referrers(others, replaced - {descriptor.digest}, descriptor)
+            # Images come before what is about them: many readers look at the first alone.
+            document["manifests"] = sorted([*others, entry], key=_is_unnamed)
             raw = canonical_json(document)
             Index.parse(raw)  # what we write can be read
             write_durably(path, raw, 0o644)
+
+    def _without_referrers(
+        self, entries: list[dict[str, Any]], gone: set[Any], kept: Descriptor
+    ) -> list[dict[str, Any]]:
+        """Return *entries* without those that are about images which are *gone*: nobody could name their subject."""
+        if not gone:
+            return entries
+        images = {one.get("digest") for one in entries if not _is_unnamed(one)} | {kept.digest}
+        gone = self._with_platforms(gone) - self._with_platforms(images)
+        while True:
+            about = {one.get("digest") for one in entries if _is_unnamed(one) and self._subject(one) in gone}
+            if not about:
+                return entries
+            gone |= about
+            entries = [one for one in entries if not (_is_unnamed(one) and one.get("digest") in about)]
+
+    def _with_platforms(self, digests: Iterable[Any]) -> set[Any]:
+        """Return *digests* and, of indexes, those of the manifests in them."""
+        found = set(digests)
+        for digest in digests:
+            with suppress(NotFound, Invalid):
+                parsed = parse_manifest(self._read(self._blob(Digest.parse(str(digest))), str(digest)))
+                found |= {one.digest for one in parsed.manifests} if isinstance(parsed, Index) else set()
+        return found
+
+    def _subject(self, entry: dict[str, Any]) -> Digest | None:
+        with suppress(NotFound, Invalid):
+            digest = Digest.parse(str(entry.get("digest")))
+            subject = parse_manifest(self._read(self._blob(digest), digest)).subject
+            return subject.digest if subject is not None else None
+        return None
 
 
 def find_named(index: Index, reference: str, place: str) -> Descriptor:
     """Return the entry of a layout's index that *reference* (name or digest) means."""
     if not reference:
-        distinct = {one.digest: one for one in index.manifests}
+        distinct = {one.digest: one for one in index.manifests if not one.artifact_type}
         if len(distinct) == 1:
             return next(iter(distinct.values()))
         if not distinct:
@@ -226,6 +266,22 @@ def check_marker(raw: bytes, place: str) -> None:
 
 def _some(names: list[str]) -> str:
     return (", ".join(names[:10]) + (" ..." if len(names) > 10 else "")) or "none with a name"
+
+
+def _as_referrer(descriptor: Descriptor, parsed: Manifest | Index) -> Descriptor:
+    """Say in the descriptor what the manifest is, as registries list referrers; names are not for it to give."""
+    config = parsed.config.media_type if isinstance(parsed, Manifest) else ""
+    notes = {key: text for key, text in parsed.annotations.items() if key not in (REF_NAME, CONTAINERD_NAME)}
+    return replace(
+        descriptor,
+        artifact_type=descriptor.artifact_type or parsed.artifact_type or config,
+        annotations={**notes, **descriptor.annotations},
+    )
+
+
+def _is_unnamed(entry: Any) -> bool:
+    annotations = entry.get("annotations") if isinstance(entry, dict) else None
+    return not isinstance(annotations, dict) or not (annotations.get(REF_NAME) or annotations.get(CONTAINERD_NAME))
 
 
 def _is_replaced(entry: Any, digest: Digest, tag: str) -> bool:
