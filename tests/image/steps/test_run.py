@@ -67,7 +67,7 @@ def shell(world: World) -> World:
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("busybox is not installed (Debian: apt-get install busybox-static)")
-    tools = ("sh", "id", "mkdir", "rm", "ln", "cat", "touch", "env", "pwd", "sort")
+    tools = ("sh", "id", "mkdir", "rm", "ln", "cat", "touch", "env", "pwd", "printf")
     world.platform = HOST
     world.root = (
         *(entry for entry in ROOT if entry.path != "usr/bin/python3"),
@@ -106,6 +106,28 @@ def test_what_a_command_changes_is_a_layer_and_nothing_else(shell: World, engine
     ]
     again = shell.apply(steps)
     assert [made.was_cached for made in again.layers] == [True, True]
+
+
+@pytest.mark.timeout(300)
+def test_what_was_a_file_may_become_a_folder_and_names_may_be_odd(shell: World, engine: str) -> None:
+    files = shell.files(
+        "RUN rm /etc/old; mkdir /etc/old; touch /etc/old/x '/etc/a\\b'; ln /etc/old/x /etc/y; ln -sf gone /opt/v1/l"
+    )
+    assert {"etc/old/x", "etc/a\\b", "etc/y"} <= set(files)
+    assert files["opt/v1/l"] == "-> gone"
+
+
+@pytest.mark.timeout(300)
+def test_bytecode_counts_as_fresh_though_times_are_0(shell: World, engine: str) -> None:
+    timed, hashed = "MAGC\\0\\0\\0\\0TIMESIZErest", "MAGC\\001\\0\\0\\0HASHHASHrest"
+    steps = f"""
+        RUN mkdir -p /m/__pycache__; touch /m/a.py /m/b.py; cd /m/__pycache__; printf '{timed}' > a.cpython-311.pyc; \\
+            printf '{hashed}' > b.cpython-311.pyc; printf '{timed}' > gone.cpython-311.pyc
+    """
+    files = shell.files(steps)
+    assert files["m/__pycache__/a.cpython-311.pyc"] == "MAGC\0\0\0\0\0\0\0\0SIZErest"
+    assert files["m/__pycache__/b.cpython-311.pyc"] == "MAGC\x01\0\0\0HASHHASHrest"
+    assert files["m/__pycache__/gone.cpython-311.pyc"] == "MAGC\0\0\0\0TIMESIZErest"
 
 
 @pytest.mark.timeout(300)

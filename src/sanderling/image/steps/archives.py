@@ -17,7 +17,7 @@ from functools import partial
 from typing import IO, Any, cast
 
 from sanderling.errors import Invalid
-from sanderling.image.layers.tree import Entry, Member, safe_path
+from sanderling.image.layers.tree import MAX_PATH_BYTES, Entry, Member, PathRefused
 
 MAX_MEMBERS = 500_000
 MAX_PLAIN_BYTES = 64 << 30
@@ -66,15 +66,23 @@ def _unpack(stream: IO[bytes], plain: IO[bytes], name: str) -> None:
             raise Invalid(f"{name} unpacks to more than {MAX_PLAIN_BYTES >> 30} GiB")
 
 
+def inside(path: str, source: str) -> str:
+    """*path* of a tar archive as a plain path. What only Unix allows in a name is allowed. Raises PathRefused."""
+    if ".." in path.split("/"):
+        raise PathRefused(source, path, "leads outside of its folder")
+    if "\0" in path or len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+        raise PathRefused(source, path, "is no path")
+    return posixpath.normpath(path.lstrip("/") or ".").lstrip("/")
+
+
 def _entries(archive: tarfile.TarFile, name: str, target: str, owner: tuple[int, int] | None) -> Iterator[Entry]:
     for count, info in enumerate(archive):
         if count > MAX_MEMBERS:
             raise Invalid(f"{name} holds more than {MAX_MEMBERS} files")
-        path = posixpath.normpath(info.name.lstrip("/") or ".") if ".." not in info.name.split("/") else info.name
+        path = inside(info.name, name)
         if path == ".":
             continue
-        place = safe_path(path, name)
-        place = f"{target}/{place}" if target else place
+        place = f"{target}/{path}" if target else path
         uid, gid = owner or (info.uid, info.gid)
         mode = info.mode & 0o7777
         if info.isdir():

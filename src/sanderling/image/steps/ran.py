@@ -21,8 +21,9 @@ from sanderling.dockerfile import Run
 from sanderling.errors import SanderlingError, Unavailable
 from sanderling.image.events import Log
 from sanderling.image.layers.layer_file import Layer
-from sanderling.image.layers.tree import Entry, Member, safe_path
+from sanderling.image.layers.tree import Entry, Member
 from sanderling.image.local.engine import Engine
+from sanderling.image.steps.archives import inside
 from sanderling.image.steps.engine import RunFailed, run_in
 from sanderling.image.steps.image_tree import ImageTree
 from sanderling.oci import Descriptor, Digest, Manifest, Platform, canonical_json, media_types
@@ -124,8 +125,9 @@ def _entries(step: Run, saved: Path, below: int, tree: ImageTree, log: Log, held
     tar = held.enter_context(tarfile.open(fileobj=layer, mode="r:*"))  # noqa: SIM115 - held closes it
     found = {entry.path: entry for entry in _normal(step, tar, log)}
     for path in list(found):
-        for parent in tree.folders(path, 0, 0):
-            found.setdefault(parent.path, parent)
+        if path.rpartition("/")[0] not in found:  # engines name the folders above; what is not named is as it was
+            for parent in tree.folders(path, 0, 0):
+                found.setdefault(parent.path, parent)
     return [_with_mended_times(entry, found) for entry in found.values()]
 
 
@@ -134,7 +136,7 @@ def _normal(step: Run, tar: tarfile.TarFile, log: Log) -> Iterator[Entry]:
         path = info.name.removeprefix("./").strip("/")
         if path in ("", ".") or _is_engines_own(path, info):
             continue
-        entry = Entry(safe_path(path, "RUN"), "file", info.mode & 0o7777, owner=info.uid, group=info.gid)
+        entry = Entry(inside(path, "RUN"), "file", info.mode & 0o7777, owner=info.uid, group=info.gid)
         if _CAPABILITY in info.pax_headers:
             log.warn("steps", f"{step.at.file}, line {step.at.line}: /{path} loses its capabilities (setcap)")
         if info.isdir():
