@@ -26,6 +26,7 @@ def test_input_that_cannot_be_built_ends_with_code_2_and_an_error(tmp_path: Path
         "kind": "invalid",
         "message": "score.py, line 1: the script has no function 'run' (called with each request's data); "
         "add 'def run(data): ...'",
+        "culprit": {"file": "score.py", "line": 1},
     }
     assert not (tmp_path / "out").exists()
 

@@ -18,6 +18,7 @@ build of the same image.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def steps_of(events: Iterable[Event]) -> list[dict[str, Any]]:
         spans.setdefault(event.step, [at, at])[1] = at
     names = list(spans)
     found = []
-    for name, follower in zip(names, [*names[1:], None], strict=True):
+    for name, follower in zip_longest(names, names[1:]):
         began, ended = spans[name]
         if follower is not None:
             ended = max(ended, spans[follower][0])
