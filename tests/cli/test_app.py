@@ -13,7 +13,8 @@ from sanderling.cli.app import app
 COMMANDS = [
     "up", "init", "deploy", "messages", "demo", "serve", "status", "open", "edge run",
     "model register", "model list", "model show", "model download", "model delete",
-    "image build", "image list", "image show", "image logs", "image copy",
+    "image build", "image list", "image show", "image logs", "image copy", "image prefetch",
+    "image key", "image lock", "image sbom", "image provenance", "image verify",
     "registry list", "registry credentials", "registry login",
     "registry token create", "registry token list", "registry token disable", "registry token enable",
     "registry token regenerate", "registry token delete",
@@ -23,7 +24,8 @@ COMMANDS = [
     "registry upstream disable", "registry upstream remove",
     "device create", "device list", "device show", "device connection-string", "device modules", "device delete",
 ]  # fmt: skip
-NO_DOCUMENT = {"serve", "demo", "edge run"}  # they run until they are ended
+# They run until they are ended, or print a document of another form.
+NO_DOCUMENT = {"serve", "demo", "edge run", "image lock", "image sbom", "image provenance"}
 
 
 def run_process(*arguments: str, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
