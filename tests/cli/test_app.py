@@ -24,7 +24,8 @@ COMMANDS = [
     "registry upstream disable", "registry upstream remove",
     "device create", "device list", "device show", "device connection-string", "device modules", "device delete",
 ]  # fmt: skip
-NO_DOCUMENT = {"serve", "demo", "edge run"}  # they run until they are ended
+# They run until they are ended, or print a document of another form.
+NO_DOCUMENT = {"serve", "demo", "edge run", "image lock", "image sbom", "image provenance"}
 
 
 def run_process(*arguments: str, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":

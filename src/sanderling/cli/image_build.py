@@ -321,5 +321,5 @@ def _show(out: Output, built: "BuiltHere", layers: str, seconds: float) -> None:
     out.table(COLUMNS, [(document["image"], size_text(document["sizeBytes"]), layers, f"{seconds:.1f}")])
     out.line()
     for one in document["outputs"]:
-        out.line(f"{one['place']}  {one['digest']}")
+        out.line(f"{one['reference']}  {one['digest']}")
     out.result(document)

@@ -25,6 +25,12 @@ def test_a_file_takes_the_images_name_or_its_own(text: str, kind: str, path: str
     assert (found.address.kind, found.address.path, found.name) == (kind, Path(path), name)
 
 
+def test_the_reference_is_what_other_programs_take() -> None:
+    assert parse_output("oci:out", "demo/digits:1").reference == "oci:out:demo/digits:1"
+    assert parse_push("localhost:5000/demo/digits").reference == "localhost:5000/demo/digits:latest"
+    assert parse_output("docker:", "demo/digits:1").reference == "demo/digits:1"
+
+
 def test_an_engine_is_no_address_and_takes_a_name() -> None:
     assert parse_output("docker:", "demo/digits:1").name == "demo/digits:1"
     assert parse_output("docker:other:2", "demo/digits:1").name == "other:2"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sanderling.image import ModelFiles, SourceFile
+from sanderling.image.service.record import of_failure
 from sanderling.image.version import product_version
 from sanderling.sdk.image_attachments import list_attachments, read_attachment
 from sanderling.sdk.image_copy import Side
@@ -18,6 +19,10 @@ from tests.registry.serving import served
 __all__ = ["engine", "make_builds", "warm_cache"]  # fixtures
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
+
+
+def test_a_build_that_ends_before_it_says_a_word_has_no_steps_and_no_lines() -> None:
+    assert of_failure([], None) == {"errorLines": [], "steps": [], "culprit": {}}
 
 
 def test_the_record_says_what_went_in_what_came_out_and_how_long_it_took(

@@ -76,6 +76,7 @@ class Delivered:
         return {
             "place": self.destination.text,
             "name": self.destination.name,
+            "reference": self.destination.reference,
             "digest": self.digest,
             "sentBytes": self.sent_bytes,
             "attachments": list(self.beside),

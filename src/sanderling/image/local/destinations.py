@@ -29,6 +29,11 @@ class Destination:
     address: Address | None = None
 
     @property
+    def reference(self) -> str:
+        """The place with the image's name in it, as other programs take it: skopeo wants it for a layout."""
+        return self.name if self.address is None else f"{self.address.place}:{self.name}"
+
+    @property
     def is_single(self) -> bool:
         """Whether it holds an image for one platform alone."""
         return self.address is None or self.address.kind == "docker-archive"
