@@ -93,6 +93,40 @@ async def test_one_platform_is_picked_also_from_a_nested_index(made: Made, tmp_p
         await choose_platform(source, await source.resolve("1"), Platform("linux", "s390x"))
 
 
+async def test_a_layout_lists_its_images_before_what_is_about_them_with_their_kind(made: Made, tmp_path: Path) -> None:
+    target = LayoutPlace(tmp_path / "b")
+    await copy(LayoutPlace(made.write(tmp_path / "a")), target, [("1", "1")], referrers=True)
+    image, about = json.loads((tmp_path / "b" / "index.json").read_bytes())["manifests"]
+    assert (image["digest"], about["artifactType"]) == (made.listed[0].digest, "application/x-signature")
+    assert (await target.resolve("")).digest == made.listed[0].digest  # it is the only image
+    [found] = await target.referrers(made.listed[0].digest)
+    assert (found.digest, found.artifact_type) == (made.listed[1].digest, "application/x-signature")
+
+
+async def test_what_is_about_an_image_leaves_the_list_when_its_last_name_moves_on(tmp_path: Path) -> None:
+    made = Made()
+    shared = made.image("amd64")
+    old, other, new = made.index(shared, made.image("arm64")), made.index(made.index(shared)), made.image(seed=2)
+    for name, top in (("old", old), ("twice", old), ("other", other), ("new", new)):
+        made.name(top, name)
+    about = [made.signature(one) for one in (old, shared, new)]
+    about.append(made.signature(about[0], "application/x-countersignature"))
+    target = LayoutPlace(tmp_path / "b")
+    await copy(
+        LayoutPlace(made.write(tmp_path / "a")), target, [(n, n) for n in ("old", "twice", "other")], referrers=True
+    )
+
+    async def listed() -> set[Digest]:
+        index = Index.parse((tmp_path / "b" / "index.json").read_bytes())
+        return {one.digest for one in index.manifests if one.artifact_type}
+
+    assert await listed() == {one.digest for one in (about[0], about[1], about[3])}
+    await copy(LayoutPlace(tmp_path / "a"), target, [("new", "old")])
+    assert await listed() == {one.digest for one in (about[0], about[1], about[3])}  # the image has another name
+    await copy(LayoutPlace(tmp_path / "a"), target, [("new", "twice")])
+    assert await listed() == {about[1].digest}  # its subject is in `other` too
+
+
 async def test_referrers_come_along_when_they_are_asked_for(made: Made, registry: FakeRegistry, tmp_path: Path) -> None:
     registry.has_referrers = False
     between = repository(registry)

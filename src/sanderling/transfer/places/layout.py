@@ -16,7 +16,7 @@ import asyncio
 import fcntl
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -187,34 +187,36 @@ class LayoutPlace:
             write_durably(path, raw, 0o644)
 
     def _without_referrers(
-        self, entries: list[dict[str, Any]], gone: set[Any], kept: Descriptor
+        self, entries: list[dict[str, Any]], gone: set[str], kept: Descriptor
     ) -> list[dict[str, Any]]:
         """Return *entries* without those that are about images which are *gone*: nobody could name their subject."""
         if not gone:
             return entries
-        images = {one.get("digest") for one in entries if not _is_unnamed(one)} | {kept.digest}
-        gone = self._with_platforms(gone) - self._with_platforms(images)
-        while True:
-            about = {one.get("digest") for one in entries if _is_unnamed(one) and self._subject(one) in gone}
-            if not about:
-                return entries
+        subjects = {str(one.get("digest")): self._subject(one) for one in entries}
+        images = {digest for digest, subject in subjects.items() if subject is None} | {str(kept.digest)}
+        gone = self._with_parts(gone) - self._with_parts(images)
+        while about := {digest for digest, subject in subjects.items() if subject in gone} - gone:
             gone |= about
-            entries = [one for one in entries if not (_is_unnamed(one) and one.get("digest") in about)]
+        return [one for one in entries if not (_is_unnamed(one) and str(one.get("digest")) in gone)]
 
-    def _with_platforms(self, digests: Iterable[Any]) -> set[Any]:
-        """Return *digests* and, of indexes, those of the manifests in them."""
-        found = set(digests)
-        for digest in digests:
-            with suppress(NotFound, Invalid):
-                parsed = parse_manifest(self._read(self._blob(Digest.parse(str(digest))), str(digest)))
-                found |= {one.digest for one in parsed.manifests} if isinstance(parsed, Index) else set()
+    def _with_parts(self, digests: set[str]) -> set[str]:
+        """Return *digests* and, of indexes, those of all manifests in them."""
+        found, new = set[str](), digests
+        while new:
+            found |= new
+            listed = set[str]()
+            for digest in new:
+                with suppress(NotFound, Invalid):
+                    parsed = parse_manifest(self._read(self._blob(Digest.parse(digest)), digest))
+                    listed |= {str(one.digest) for one in parsed.manifests} if isinstance(parsed, Index) else set()
+            new = listed - found
         return found
 
-    def _subject(self, entry: dict[str, Any]) -> Digest | None:
+    def _subject(self, entry: dict[str, Any]) -> str | None:
         with suppress(NotFound, Invalid):
             digest = Digest.parse(str(entry.get("digest")))
             subject = parse_manifest(self._read(self._blob(digest), digest)).subject
-            return subject.digest if subject is not None else None
+            return str(subject.digest) if subject is not None else None
         return None
 
 
