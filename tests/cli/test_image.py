@@ -36,12 +36,15 @@ def script(project: Path) -> Path:
         ("--name digits --script score.py --environment noyaml.yml", "noyaml.yml"),
         ("--name digits --script score.py --requirements nix.txt", "nix.txt is not there"),
         ("--name digits --script score.py --requirements bad.txt", "bad.txt, line 2: 'bad=1' is no requirement"),
+        ("--name digits --script score.py --dockerfile nix", "nix is not there"),
+        ("--name digits --script score.py --dockerfile Steps", "Steps, line 2: COPY gone: no such file"),
     ],
 )
 def test_bad_input_is_named_and_no_image_is_begun(
     up: Any, project: Path, script: Path, arguments: str, text: str
 ) -> None:
     (project / "norun.py").write_text("def init(): pass\n")
+    (project / "Steps").write_text("COPY score.py /opt/\nCOPY gone /opt/\n")
     (project / "noyaml.yml").write_text("dependencies: [unclosed\n")
     (project / "bad.txt").write_text("./mine-1.0-py3-none-any.whl\nbad=1\n")
     with zipfile.ZipFile(project / "mine-1.0-py3-none-any.whl", "w") as wheel:

@@ -30,9 +30,10 @@ from sanderling.image import (
 )
 from sanderling.image.assembly import Assembled
 from sanderling.image.layout import DamagedLayer, write_layout
-from sanderling.image.packages.uv_errors import ResolutionFailed
+from sanderling.image.packages.uv_errors import NoWheels, ResolutionFailed
 from sanderling.image.service.worker import build_and_publish
 from sanderling.oci import Platform
+from tests.image.packages.index_server import Index
 from tests.image.unpack import command, read_image, run, unpack
 
 SKLEARN_SCORE = b"""
@@ -266,6 +267,32 @@ print(len(ssl.create_default_context().get_ca_certs()) > 100, zoneinfo.ZoneInfo(
         environment.write_text(f"dependencies:\n  - pip:\n    - {line}\n")
         with pytest.raises(ResolutionFailed, match=words):
             build(recipe(score, environment=SourceFile("myenv.yml", environment)), settings, log)
+
+    def test_a_package_that_one_of_two_platforms_lacks_is_named_with_the_versions_that_do_for_both(
+        self, tmp_path: Path, settings: BuildSettings, score: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        index = Index()
+        for version in ("1.0", "1.1", "2.0"):
+            index.wheel("alpha", version, "cp311-cp311-manylinux_2_17_x86_64")
+        for version in ("1.0", "1.1"):
+            index.wheel("alpha", version, "cp311-cp311-manylinux_2_17_aarch64")
+        environment = tmp_path / "myenv.yml"
+        environment.write_text("dependencies:\n  - pip:\n    - alpha==2.0\n")
+        platforms = (Platform("linux", "amd64"), Platform("linux", "arm64"))
+        wanted = recipe(score, environment=SourceFile("myenv.yml", environment), platforms=platforms)
+        with index.serving() as host:
+            monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{host}/simple/")
+            with pytest.raises(NoWheels) as caught:
+                build(wanted, settings, log)
+            assert caught.value.message == (
+                "package 'alpha' (myenv.yml, line 3): there is no wheel for linux/arm64 with Python 3.11; "
+                "versions that have one: 1.1, 1.0; pin one of them (alpha==1.1); sources are not built"
+            )
+            environment.write_text("dependencies:\n  - pip:\n    - alpha==1.1\n")
+            image, _ = build(wanted, settings, log)
+        assert image.index is not None
+        amd64, arm64 = ({layer.digest for layer in manifest.layers} for manifest in image.manifests)
+        assert len(amd64 - arm64) == 2  # Debian and alpha
 
     def test_a_damaged_layer_in_the_cache_is_noticed_and_made_anew(
         self, tmp_path: Path, settings: BuildSettings, score: Path, model: Path, log: Log

@@ -65,6 +65,15 @@ def test_a_network_that_stays_cut_is_said_and_leaves_the_cache_sound(downloads: 
         downloads.ensure_all([source(host, "/b", b"b")], "wheels", "1 wheel")
 
 
+def test_a_mirror_that_has_an_older_shorter_file_is_asked_once(downloads: Downloads, events: list[Event]) -> None:
+    server = FileServer({"/a.whl": DATA[:800_000]})
+    with serving(server.handler()) as host:
+        with pytest.raises(DownloadFailed, match=r"has 800000 bytes, and its index promises 900000; .* another mirror"):
+            downloads.ensure_all([source(host)], "wheels", "1 wheel")
+    assert len(server.seen) == 1
+    assert not [event for event in events if "trying again" in event.text]
+
+
 def test_a_wrong_file_is_fetched_once_more_and_then_refused(downloads: Downloads) -> None:
     server = FileServer({"/a.whl": DATA}, {"/a.whl": ["wrong"]})
     with serving(server.handler()) as host:

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from tests.edge.worlds import file, folder, link, tar
 
 from sanderling.errors import Invalid
@@ -163,7 +164,24 @@ def test_junk_is_refused(tmp_path: Path, junk: bytes) -> None:
         unpack(tmp_path, junk)
 
 
-def test_zstd_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_zstd_is_unpacked_frame_after_frame(tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    whole = tar([file("a", content)])
+    (tmp_path / "blob").write_bytes(zstd.compress(whole[:50_000]) + zstd.compress(whole[50_000:]))
+    unpack_layer(tmp_path / "blob", media_types.OCI_LAYER_ZSTD, Digest.of(whole), tmp_path / "one")
+    assert (tmp_path / "one" / "fs" / "a").read_bytes() == content
+
+
+def test_zstd_that_asks_for_too_much_memory_or_is_cut_is_refused(tmp_path: Path) -> None:
+    whole = tar([file("a", os.urandom(1000))])
+    wide = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})
+    for number, raw in enumerate((wide.compress(whole) + wide.flush(), zstd.compress(whole)[:-5], b"junk" * 9)):
+        (tmp_path / "blob").write_bytes(raw)
+        with pytest.raises(Invalid):
+            unpack_layer(tmp_path / "blob", media_types.OCI_LAYER_ZSTD, Digest.of(whole), tmp_path / str(number))
+
+
+def test_an_unknown_compression_is_refused(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(b"")
-    with pytest.raises(Invalid, match="build the image with gzip"):
-        unpack_layer(tmp_path / "blob", media_types.OCI_LAYER_ZSTD, Digest.of(b""), tmp_path / "one")
+    with pytest.raises(Invalid, match="only gzip, zstd and plain tar"):
+        unpack_layer(tmp_path / "blob", "application/x-lzma", Digest.of(b""), tmp_path / "one")

@@ -19,6 +19,7 @@ from sanderling.server.api import (
     registry_tokens,
     registry_upstreams,
     sign_in,
+    signing_key,
     workspaces,
 )
 
@@ -98,7 +99,7 @@ def test_the_openapi_document_lists_every_route_of_the_api(server: RunningServer
     assert document["openapi"].startswith("3.")
     listed = {(path, method) for path, methods in document["paths"].items() for method in methods}
     modules = (sign_in, workspaces, blobs, models, images, registry, devices, messages)
-    modules += (registry_space, registry_tokens, registry_upstreams)
+    modules += (registry_space, registry_tokens, registry_upstreams, signing_key)
     expected = {
         (f"/api/v1{route.path.replace(':path', '')}", method.lower())
         for module in modules

@@ -9,6 +9,7 @@ import pytest
 from tests.server.test_parts import SCRIPT
 
 from sanderling.errors import Conflict, NotFound
+from sanderling.server.access import Caller
 from sanderling.server.api.images import Content, NewImage, build_image
 from sanderling.server.api.models import delete_model
 from sanderling.server.database import open_database
@@ -45,7 +46,7 @@ def test_no_image_takes_a_model_that_is_being_deleted(parts: Parts, monkeypatch:
     with ThreadPoolExecutor() as threads:
         deletion = threads.submit(delete_model, parts, "demo", "m", 1)
         assert is_between.wait(5)
-        image = threads.submit(build_image, parts, "demo", wanted)
+        image = threads.submit(build_image, parts, "demo", Caller("owner", None, None), wanted)
         outcomes = [_outcome(deletion.result), _outcome(image.result)]
     assert outcomes == ["done", "NotFound"]
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -38,6 +39,7 @@ class FakeRegistry:
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     tokens: dict[str, tuple[int, str]] = field(default_factory=dict)
     host: str = ""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def asked(self, method: str, part: str) -> list[dict[str, str]]:
         """The headers of the requests so far that were *method* and have *part* in their address."""
@@ -147,13 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def begin(self, name: str, query: dict[str, list[str]]) -> None:
         here = self.here
-        self.body()  # of a blob in one request, which registries may decline
+        self.body()  # a whole blob, which this registry does not take so
         if "mount" in query and here.mounts:
             content = here.blobs.get((query["from"][0], query["mount"][0]))
             if content is not None:
                 here.blobs[name, query["mount"][0]] = content
                 return self.answer(201)
-        upload = f"u{len(here.uploads)}"
+        upload = f"u{next(here.numbers)}"
         here.uploads[upload] = b""
         return self.answer(202, Location=f"http://{here.host}/v2/{name}/blobs/uploads/{upload}?state=s")
 

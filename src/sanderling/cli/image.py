@@ -78,6 +78,10 @@ def build(
         Path | None, typer.Option(metavar="FILE", help="A request's body that run() must answer before it is pushed.")
     ] = None,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Try init() and run() before it is pushed.")] = True,
+    dockerfile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Extra steps upon the image: COPY, ENV, ...; its folder is the context."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the server has built it.")] = True,
     output: Annotated[
         list[str] | None,
@@ -124,9 +128,12 @@ def build(
         ),
     ] = None,
     attachments: Annotated[
-        bool,
-        typer.Option("--attachments/--no-attachments", help="Here: lock, bill of materials and provenance beside it."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--attachments/--no-attachments",
+            help="Here: lock, bill of materials and provenance beside it; if not said, in registries and if signed.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Build an image and push it to the workspace's registry; or on this machine, with --output or --push.
@@ -143,7 +150,7 @@ def build(
     if here.is_wanted:
         inputs = Inputs(
             script, name, environment, requirements, base, model or [], file or [], schema, platforms, tags,
-            description or "", compression, sample_input, gate,
+            description or "", compression, sample_input, gate, dockerfile,
         )  # fmt: skip
         build_here(out, inputs, here)
         return
@@ -170,6 +177,7 @@ def build(
             requirements=requirements,
             sample_input=sample_input,
             gate=gate,
+            docker_file=dockerfile,
         )
     out.step(f"Building image {image.id} with {', '.join(image.models) or 'no model'}")
     if not wait:

@@ -13,6 +13,7 @@ from sanderling.cli.extras import needs_extra
 from sanderling.cli.image_copy import read_creds_file
 from sanderling.cli.output import Output, size_text
 from sanderling.errors import Invalid, NotFound, SanderlingError
+from sanderling.sdk.dockerfile_inputs import files_copied_by
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image import LogEvent
 from sanderling.sdk.image_inputs import files_named_in
@@ -48,6 +49,7 @@ class Inputs:
     compression: str | None = None
     sample_input: Path | None = None
     gate: bool = True
+    dockerfile: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,11 @@ class Here:
     base_lock: Path | None = None
     no_network: bool = False
     sign_key: Path | None = None
-    attachments: bool = True
+    attachments: bool | None = None
     lock: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.sign_key is not None and not self.attachments:
+        if self.sign_key is not None and self.attachments is False:
             raise Invalid("--sign-key puts a signature beside the image; leave --no-attachments out")
         if self.lock is not None and (self.base_lock or self.offline):
             raise Invalid("--lock names base and wheels; leave --base-lock and --offline out")
@@ -92,7 +94,7 @@ class Here:
             "--no-network": self.no_network,
             "--lock": self.lock,
             "--sign-key": self.sign_key,
-            "--no-attachments": not self.attachments,
+            "--attachments": self.attachments is not None,
         }
         for option, value in given.items():
             if value:
@@ -198,6 +200,8 @@ def recipe_of(inputs: Inputs, name: str) -> "Recipe":
         requirements=_named(inputs.requirements),
         wheels=_named_inside(inputs.environment or inputs.requirements),
         base=inputs.base,
+        dockerfile=_named(inputs.dockerfile),
+        context=_copied_by(inputs.dockerfile),
         files=tuple(files),
         models=tuple(_model(text) for text in inputs.models),
         platforms=tuple(Platform.parse(text) for text in platforms),
@@ -251,6 +255,11 @@ def _named_inside(path: Path | None) -> "tuple[SourceFile, ...]":
     if path is None or not path.is_file():  # that it is not there is said by the build
         return ()
     return tuple(SourceFile(file.path, file.source) for file in files_named_in(path))
+
+
+def _copied_by(dockerfile: Path | None) -> "tuple[SourceFile, ...]":
+    """The files that the steps of a Dockerfile copy."""
+    return () if dockerfile is None else tuple(_source(f.source, f.path) for f in files_copied_by(dockerfile))
 
 
 def _model(text: str) -> "ModelFiles":

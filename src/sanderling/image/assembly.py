@@ -6,6 +6,7 @@ layers and recipe give the same digest. Source: image-spec 1.1.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sanderling.blobs import FileBlobs
@@ -14,6 +15,7 @@ from sanderling.image.interpreter import Interpreter
 from sanderling.image.layers.layer_file import Layer
 from sanderling.image.layers.sizes import LAYER, PACKAGES
 from sanderling.image.recipe import APP_ROOT, Recipe
+from sanderling.image.steps import Applied
 from sanderling.image.supply_chain.contents import Contents
 from sanderling.oci import Descriptor, Digest, Index, Manifest, Platform, canonical_json, media_types
 
@@ -78,8 +80,15 @@ def variables(recipe: Recipe, python: Interpreter, base: Base) -> dict[str, str]
     return found
 
 
-def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers: Sequence[Layer], base: Base) -> bytes:
-    """The image config for *platform*."""
+def image_config(
+    recipe: Recipe,
+    python: Interpreter,
+    platform: Platform,
+    layers: Sequence[Layer],
+    base: Base,
+    steps: Applied | None = None,
+) -> bytes:
+    """The image config for *platform*; what *steps* set comes last."""
     document: dict[str, Any] = {
         "architecture": platform.architecture,
         "os": platform.os,
@@ -96,6 +105,8 @@ def image_config(recipe: Recipe, python: Interpreter, platform: Platform, layers
         "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]},
         "history": [{"created": EPOCH, "created_by": f"sanderling: {layer.title}"} for layer in layers],
     }
+    if steps is not None:
+        document["config"] = steps.config(document["config"])
     if platform.variant:
         document["variant"] = platform.variant
     return canonical_json(document)
@@ -107,15 +118,16 @@ def assemble(
     layers: Mapping[Platform, Sequence[Layer]],
     blobs: FileBlobs,
     bases: Mapping[Platform, Base],
+    steps: Mapping[Platform, Applied] = MappingProxyType({}),
 ) -> Assembled:
     """Write config and manifest of each platform, and an index for several, into *blobs*.
 
-    *layers* are all of them, those of *bases* included.
+    *layers* are all of them, those of *bases* and *steps* included.
     """
     annotations = {key: value for key, value in labels(recipe).items() if key.startswith("org.opencontainers.")}
     manifests: list[tuple[Platform, Manifest]] = []
     for platform in recipe.platforms:
-        raw = image_config(recipe, python, platform, layers[platform], bases[platform])
+        raw = image_config(recipe, python, platform, layers[platform], bases[platform], steps.get(platform))
         config = Descriptor(media_types.OCI_CONFIG, blobs.put(raw), len(raw))
         described = [
             Descriptor(

@@ -4,7 +4,7 @@ What is slow and independent goes side by side: the base is unpacked while wheel
 are chosen and fetched; two layers are made at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sanderling.blobs import FileBlobs
 from sanderling.errors import Invalid
-from sanderling.image.assembly import Assembled, assemble
+from sanderling.image.assembly import Assembled, assemble, variables
 from sanderling.image.bases import Base, BaseMaker, BaseSources, choose_base
 from sanderling.image.check import check
 from sanderling.image.conda.lock import PREFIX
@@ -35,6 +35,7 @@ from sanderling.image.packages.wheel_sources import ANY, WheelSources
 from sanderling.image.parts import Parts
 from sanderling.image.rebuild import Rebuild
 from sanderling.image.recipe import Recipe
+from sanderling.image.steps import Applied, apply_steps, count_steps
 from sanderling.image.supply_chain.lock import Lock
 from sanderling.image.supply_chain.used import Used
 from sanderling.oci import Platform
@@ -122,6 +123,9 @@ class _Build:
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
                 bases, made = self._make_all(pool)
+                for layers in made.values():
+                    check_paths(layers)
+                steps = self._apply_steps(made, bases)
             except BaseException:
                 self.layers.stop()
                 self.below.stop()
@@ -131,10 +135,8 @@ class _Build:
             finally:
                 self.layers.close()
                 self.below.close()
-        for layers in made.values():
-            check_paths(layers)
         plain: dict[Platform, list[Layer]] = {platform: [m.layer for m in layers] for platform, layers in made.items()}
-        image = assemble(self.recipe, self.python, plain, self.layers.blobs, bases)
+        image = assemble(self.recipe, self.python, plain, self.layers.blobs, bases, steps)
         cached = sum(m.was_cached for layers in made.values() for m in layers)
         total = sum(len(layers) for layers in made.values())
         self.log.say(
@@ -146,7 +148,7 @@ class _Build:
         platforms, parts = self.recipe.platforms, self.parts
         waiting = {platform: pool.submit(self.bases.make, platform, self.below) for platform in platforms}
         models = group_models(self.recipe.models)
-        room = room_for_packages(self.bases.layer_count + OWN_LAYERS + len(models))
+        room = room_for_packages(self.bases.layer_count + OWN_LAYERS + len(models) + count_steps(self.recipe))
         conda = self._make_conda(pool, room)
         chosen = {platform: self._choose(platform, conda[platform]) for platform in platforms}
         files = fetch_wheels([wheel for wheels in chosen.values() for wheel in wheels], self.downloads)
@@ -176,6 +178,15 @@ class _Build:
             taken = parts.replaced(base, chosen[platform]) if self.conda is None else conda[platform]
             made[platform] = [*base.layers, *taken, *rest]
         return bases, made
+
+    def _apply_steps(self, made: dict[Platform, list[Made]], bases: Mapping[Platform, Base]) -> dict[Platform, Applied]:
+        """Put the layers of the Dockerfile's steps on top of those that are *made*."""
+        applied = {}
+        for platform, layers in made.items() if self.recipe.dockerfile else ():
+            base, env = bases[platform], variables(self.recipe, self.python, bases[platform])
+            applied[platform] = apply_steps(self.recipe, platform, layers, base, env, self.layers, self.log)
+            layers += applied[platform].layers
+        return applied
 
     def _make_conda(self, pool: ThreadPoolExecutor, room: int) -> dict[Platform, list[Made]]:
         """The layers of conda's packages: they must be there before wheels are chosen, which have to fit."""

@@ -12,6 +12,7 @@ from sanderling.image.environment.requirements_file import parse_requirements
 from sanderling.image.recipe import Recipe
 from sanderling.image.schema import check_schema
 from sanderling.image.script import check_script
+from sanderling.image.steps import check_steps
 
 
 def check(recipe: Recipe) -> Environment:
@@ -31,6 +32,10 @@ def check(recipe: Recipe) -> Environment:
         _require(file.source, f"the file '{file.path}'")
     if recipe.sample_input is not None:
         _require(recipe.sample_input.source, f"the sample input '{recipe.sample_input.path}'")
+    for file in recipe.context:
+        _require(file.source, f"the file '{file.path}'")
+    if recipe.dockerfile is not None:
+        check_steps(recipe, _read(recipe.dockerfile.source, "the Dockerfile"))
     environment = read_environment(recipe)
     if recipe.base is None and environment.conda is None:
         choose_python(environment, [version.python for version in VERSIONS])

@@ -33,9 +33,9 @@ MAX_FILE_BYTES = 16 << 30
 class DownloadFailed(Unavailable):
     """*url* (without credentials) could not be fetched now."""
 
-    def __init__(self, name: str, url: str, reason: str) -> None:
+    def __init__(self, name: str, url: str, reason: str, way_out: str = "build again when it can be reached") -> None:
         self.name, self.url = name, without_credentials(url)
-        super().__init__(f"{name} could not be fetched from {self.url}: {reason}; build again when it can be reached")
+        super().__init__(f"{name} could not be fetched from {self.url}: {reason}; {way_out}")
 
 
 class WrongContent(Invalid):
@@ -172,6 +172,7 @@ class Downloads:
         if source.size_bytes is not None and start >= source.size_bytes:
             return
         with self._open(source.name, source.url, start) as response:
+            self._check_length(source, response)
             # A server that knows no ranges sends all of it again: what we have is skipped.
             skip = start if response.status_code != httpx.codes.PARTIAL_CONTENT else 0
             for chunk in response.iter_raw(CHUNK_BYTES):
@@ -185,6 +186,18 @@ class Downloads:
                 progress.add(len(piece))
         if source.size_bytes is not None and writer.size < source.size_bytes:
             raise _TryAgain(f"it ended after {writer.size} of {source.size_bytes} bytes")
+
+    def _check_length(self, source: Source, response: httpx.Response) -> None:
+        """Raise DownloadFailed when a whole, shorter file is there: asking for the rest of it is in vain.
+
+        A mirror that has not got everything yet is like this.
+        """
+        length = response.headers.get("content-length", "")
+        if source.size_bytes is None or response.status_code != httpx.codes.OK or not length.isdecimal():
+            return
+        if int(length) < source.size_bytes:
+            reason = f"the file there has {length} bytes, and its index promises {source.size_bytes}"
+            raise DownloadFailed(source.name, source.url, reason, "build again later, or from another mirror")
 
     @contextmanager
     def _open(self, name: str, url: str, start: int) -> Iterator[httpx.Response]:

@@ -6,7 +6,8 @@
      "platforms": ["linux/amd64"], "tags": {}, "description": "", "compression": "gzip",
      "schema": {"path": P, "source": FILE} or null, "base": REFERENCE or null,
      "requirements": {"path": NAME, "source": FILE} or null, "wheels": [{"path": P, "source": FILE}],
-     "sampleInput": {"path": NAME, "source": FILE} or null, "gate": true}
+     "sampleInput": {"path": NAME, "source": FILE} or null, "gate": true,
+     "dockerfile": {"path": NAME, "source": FILE} or null, "context": [{"path": P, "source": FILE, "mode": 420}]}
 
 FILE is a path on this machine. Where sources come from is the caller's matter. REFERENCE names the image that this
 one stands on, as `docker pull` takes it; null is Debian.
@@ -72,6 +73,8 @@ class Recipe:
     compression: Compression = "gzip"
     sample_input: SourceFile | None = None  # what run() is tried with; its path is what messages call it
     gate: bool = True  # whether the image is tried before it is published
+    dockerfile: SourceFile | None = None  # steps upon the finished image; its path is what messages call it
+    context: tuple[SourceFile, ...] = ()  # what these steps may copy, with paths relative to the Dockerfile's folder
 
     def __post_init__(self) -> None:
         """Refuse what can never be built."""
@@ -148,6 +151,8 @@ class Recipe:
             "compression": self.compression,
             "sampleInput": file(self.sample_input) if self.sample_input else None,
             "gate": self.gate,
+            "dockerfile": file(self.dockerfile) if self.dockerfile else None,
+            "context": [file(item) for item in self.context],
         }
 
     @classmethod
@@ -177,6 +182,8 @@ class Recipe:
                 compression=parse_compression(str(data.get("compression") or "gzip")),
                 sample_input=file(data["sampleInput"]) if data.get("sampleInput") else None,
                 gate=data.get("gate") is not False,
+                dockerfile=file(data["dockerfile"]) if data.get("dockerfile") else None,
+                context=tuple(file(item) for item in data.get("context") or ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Invalid(f"the build's description cannot be read: {type(e).__name__}: {e}") from e

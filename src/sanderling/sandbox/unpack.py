@@ -27,11 +27,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from backports.zstd import DecompressionParameter, ZstdError, ZstdFile
+
 from sanderling.errors import Invalid, Unavailable
 from sanderling.oci import Digest, DigestMismatch, Hasher, media_types
 from sanderling.sandbox.tarstream import Entry, Kind, Source, TarStream
 
-_BROKEN: tuple[type[Exception], ...] = (zlib.error, EOFError, gzip.BadGzipFile)
+_BROKEN: tuple[type[Exception], ...] = (zlib.error, EOFError, gzip.BadGzipFile, ZstdError)
 _open_gzip: Callable[..., gzip.GzipFile] = gzip.GzipFile
 with suppress(ImportError):  # several times faster; the builder brings it, a device may not have it
     from isal import igzip, isal_zlib
@@ -44,6 +46,7 @@ MAX_UNPACKED_BYTES = 16 * 1024**3
 MAX_ENTRIES = 1_000_000
 _MAX_NAME_BYTES = 4096
 _BUFFER_BYTES = 256 * 1024
+_ZSTD_WINDOW_LOG = 27  # what is unpacked may ask for 128 MiB of memory, as with zstd itself
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
@@ -60,7 +63,7 @@ class _Verified:
         try:
             piece: bytes = self._source.read(size)
         except _BROKEN as e:
-            raise Invalid(f"the layer is not valid gzip: {e}") from e
+            raise Invalid(f"the layer is not what its type says: {e}") from e
         self._hasher.update(piece)
         if self._hasher.size > self._limit:
             raise Invalid(f"the layer unpacks to more than {self._limit} bytes, which is the limit")
@@ -210,11 +213,14 @@ def _write(path: str, entry: Entry, stream: TarStream) -> None:
 @contextmanager
 def _opened(blob: Path, media_type: str) -> Iterator[Source]:
     compression = media_types.LAYER_COMPRESSION.get(media_type, "unknown")
-    if compression not in (None, "gzip"):
-        raise Invalid(f"a layer is {media_type!r}: this device unpacks gzip and plain tar; build the image with gzip")
     with blob.open("rb") as raw:
         if compression is None:
             yield raw
+        elif compression == "zstd":
+            with ZstdFile(raw, options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}) as unzipped:
+                yield unzipped
+        elif compression != "gzip":
+            raise Invalid(f"a layer is {media_type!r}: only gzip, zstd and plain tar are unpacked here")
         else:
             with _open_gzip(fileobj=raw, mode="rb") as unzipped:
                 yield io.BufferedReader(unzipped, _BUFFER_BYTES)

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from sanderling.errors import Invalid, NotFound, SanderlingError, Unavailable
+from sanderling.sdk.dockerfile_inputs import files_copied_by
 from sanderling.sdk.hints import hinted
 from sanderling.sdk.image_inputs import files_named_in
 from sanderling.sdk.model import LocalFile, Model, check_pairs, local_file, split_id
@@ -19,6 +20,7 @@ FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 POLL_S = 20
 UNNAMED_ENVIRONMENT = "the environment file"
 UNNAMED_REQUIREMENTS = "the requirements file"
+UNNAMED_DOCKERFILE = "the Dockerfile"
 
 
 class BuildFailed(SanderlingError):
@@ -133,6 +135,7 @@ class Image:
         requirements: Path | str | None = None,
         sample_input: Path | str | None = None,
         gate: bool = True,
+        docker_file: Path | str | None = None,
     ) -> "Image":
         """Ask the server to build an image, and return at once.
 
@@ -155,6 +158,7 @@ class Image:
             requirements: A pip requirements file, in place of the environment.
             sample_input: A file with the body of a request; `run()` must answer it before the image is published.
             gate: Whether `init()`, and `run()` with the sample, are tried before the image is published.
+            docker_file: A Dockerfile of extra steps upon the image; the files beside it that they copy are sent too.
 
         Returns:
             The image, queued; `wait` until it is built.
@@ -172,8 +176,15 @@ class Image:
         pip = local_file(Path(requirements).absolute(), Path(requirements).name) if requirements is not None else None
         wheels = [file for listing in (conda, pip) if listing for file in files_named_in(listing.source)]
         sample = local_file(Path(sample_input).absolute(), Path(sample_input).name) if sample_input else None
+        steps, context = _dockerfile(docker_file)
         ids = [_model_id(workspace, model) for model in models]
-        for file in (script_file, *files, *(one for one in (conda, pip, described, sample) if one), *wheels):
+        for file in (
+            script_file,
+            *files,
+            *(one for one in (conda, pip, described, sample, steps) if one),
+            *wheels,
+            *context,
+        ):
             workspace.client.put_blob(workspace.name, file.digest, file.source, file.size, progress)
         body: dict[str, Any] = {
             "name": name,
@@ -193,6 +204,9 @@ class Image:
         if pip or wheels:  # a server that knows neither is not asked for them
             body["requirements"] = {"digest": pip.digest} if pip else None
             body["wheels"] = [{"path": f.path, "digest": f.digest} for f in wheels]
+        if steps:
+            body["dockerfile"] = {"digest": steps.digest}
+            body["context"] = [{"path": f.path, "digest": f.digest, "mode": _mode(f)} for f in context]
         images = endpoint("api", "v1", "workspaces", workspace.name, "images")
         if compression is not None:
             body["compression"] = compression
@@ -200,7 +214,11 @@ class Image:
             answer = workspace.client.call("POST", images, body=body)
         except Invalid as error:
             # The server has the file's bytes, not its name.
-            for unnamed, path in ((UNNAMED_ENVIRONMENT, environment), (UNNAMED_REQUIREMENTS, requirements)):
+            for unnamed, path in (
+                (UNNAMED_ENVIRONMENT, environment),
+                (UNNAMED_REQUIREMENTS, requirements),
+                (UNNAMED_DOCKERFILE, docker_file),
+            ):
                 if path is not None and error.message.startswith(unnamed):
                     raise Invalid(f"{path}{error.message.removeprefix(unnamed)}") from error
             raise
@@ -416,6 +434,14 @@ def _dependency(path: Path, beside: Path) -> Iterator[LocalFile]:
     """The files of one dependency, with their paths relative to the script's folder when they are in it."""
     for source, place in files_beside(path, beside):
         yield local_file(source, place)
+
+
+def _dockerfile(path: Path | str | None) -> tuple[LocalFile | None, list[LocalFile]]:
+    """A Dockerfile and the files that its steps copy."""
+    if path is None:
+        return None, []
+    context = files_copied_by(Path(path))
+    return local_file(Path(path).absolute(), Path(path).name), context
 
 
 def _model_id(workspace: Workspace, model: Model | str) -> str:

@@ -8,7 +8,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sanderling.errors import Invalid, NotFound
@@ -76,7 +76,24 @@ def schema_place(path: Path, beside: Path) -> str:
     return whole.relative_to(beside).as_posix()
 
 
-def _walk(folder: Path, prefix: str, root: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
+def files_within(folder: Path, prefix: str, root: Path, skip: Callable[[str], bool]) -> Iterator[tuple[Path, str]]:
+    """Yield each file of *folder* and its path, which begins with *prefix*, save those that *skip* says by their path.
+
+    Links are followed as long as they stay in *root*, which is a real path.
+
+    Raises:
+        Invalid: As `walk_files`.
+    """
+    return _walk(folder, prefix, root, (), skip)
+
+
+def _walk(
+    folder: Path,
+    prefix: str,
+    root: Path,
+    above: tuple[tuple[int, int], ...],
+    skip: Callable[[str], bool] = lambda _: False,
+) -> Iterator[tuple[Path, str]]:
     try:
         own = folder.stat()
         names = sorted(path.name for path in folder.iterdir())
@@ -88,10 +105,12 @@ def _walk(folder: Path, prefix: str, root: Path, above: tuple[tuple[int, int], .
             Invalid(f"{folder} is a link to a folder that it is in: the folder has no end"), f"remove it: rm {folder}"
         )
     for name in names:
-        source, place = folder / name, f"{prefix}/{name}"
+        source, place = folder / name, f"{prefix}/{name}" if prefix else name
+        if skip(place) and not source.is_dir():  # a later pattern may take back what is in it
+            continue
         mode = _mode(source, root)
         if stat.S_ISDIR(mode):
-            yield from _walk(source, place, root, (*above, here))
+            yield from _walk(source, place, root, (*above, here), skip)
         elif stat.S_ISREG(mode):
             yield source, place
         else:

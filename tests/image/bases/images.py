@@ -18,7 +18,7 @@ from sanderling.transfer import Credential, RegistryClient, read_file
 
 # As its own text says it: what `libc.so.6` prints when it is run.
 LIBC = b"\x7fELF...GNU C Library (Debian GLIBC 2.36-9+deb12u13) stable release version 2.36.\n"
-MACHINES = {"amd64": 62, "arm64": 183}
+MACHINES = {"amd64": 62, "arm64": 183, "arm": 40}
 Files = Mapping[str, bytes | str | None]
 
 
@@ -29,7 +29,8 @@ def elf(architecture: str = "amd64") -> bytes:
 
 def python_files(version: str = "3.12", architecture: str = "amd64") -> dict[str, bytes | str | None]:
     """A base as the official python images are: its own Python below /usr/local."""
-    triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[architecture]
+    triplets = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu", "arm": "arm-linux-gnueabihf"}
+    triplet = triplets[architecture]
     return {
         "lib": "usr/lib",
         f"usr/lib/{triplet}/libc.so.6": LIBC,
@@ -90,10 +91,8 @@ class MadeImage:
         plain = [layer if isinstance(layer, bytes) else tar_of(layer) for layer in layers]
         kinds = [*layer_types, *[media_types.OCI_LAYER_GZIP] * (len(plain) - len(layer_types))]
         described = [self._put(pack(tar, kind), kind) for tar, kind in zip(plain, kinds, strict=True)]
-        os, architecture = platform.split("/")[:2]
         config = {
-            "os": os,
-            "architecture": architecture,
+            **Platform.parse(platform).to_json(),
             "config": dict(settings or {}),
             "rootfs": {"type": "layers", "diff_ids": diff_ids or [str(Digest.of(tar)) for tar in plain]},
         }

@@ -12,7 +12,7 @@ from sanderling.image.interpreter import DEBIAN_12
 from sanderling.image.layers.store import LayerStore
 from sanderling.image.packages.resolve import Wheel
 from sanderling.image.parts import Parts
-from sanderling.oci import Platform
+from sanderling.image.supply_chain.used import Used
 from tests.image.bases.images import Files, tar_of
 
 SITE = "usr/local/lib/python3.12/site-packages"
@@ -70,20 +70,13 @@ def test_a_record_cannot_name_what_is_outside_or_the_folder_itself() -> None:
     assert find_installed(root_of({**files, "etc/passwd": b""}), SITE) == {"evil": []}
 
 
-class _Bases:
-    python = DEBIAN_12
-
-    def make(self, platform: Platform, layers: LayerStore) -> Base:
-        raise AssertionError("not asked for")
-
-
 def test_the_layer_that_takes_away_is_made_of_the_wheels_that_come(
     tmp_path: Path, log: Log, events: list[Event]
 ) -> None:
     files: Files = {**installed("old", "1", "old/x.py"), f"{SITE}/odd-1.dist-info/METADATA": b""}
     base = Base((), installed=find_installed(root_of(files), SITE))
     layers = LayerStore(tmp_path, log, None)
-    parts = Parts(layers, _Bases(), log)
+    parts = Parts(layers, DEBIAN_12, Used(tmp_path, layers.blobs), log)
     wheels = [Wheel(name, "2", f"https://x/{name}-2-py3-none-any.whl", None, None) for name in ("Old", "odd", "new")]
     (made,) = parts.replaced(base, wheels)
     root = root_of(files)

@@ -118,6 +118,19 @@ def test_of_an_index_the_wanted_platforms_are_taken_and_a_missing_one_is_refused
         world.open("demo/index:1", Platform("linux", "arm", "v7"))
 
 
+def test_of_the_variants_of_32_bit_arm_the_wanted_one_is_taken(world: World) -> None:
+    image = MadeImage()
+    for number, platform in enumerate(("linux/arm/v5", "linux/arm/v7")):
+        image.add([python_files(architecture="arm"), {f"etc/{number}": b""}], platform)
+    image.index("linux/arm/v5", "linux/arm/v7")
+    world.push(image, "demo/variants:1")
+    wanted = Platform("linux", "arm", "v7")
+    maker = world.open("demo/variants:1", wanted)
+    base = maker.make(wanted, LayerStore(world.cache, world.log, None))
+    assert base.record["manifest"] == str(image.manifests[1].digest)
+    assert maker.python.glibc == (2, 36)
+
+
 def test_an_image_for_one_platform_is_no_base_for_another(world: World) -> None:
     image = MadeImage()
     image.add([python_files()])

@@ -46,28 +46,28 @@ def folder(tmp_path: Path, score: Path, model: Path) -> Path:
 
 
 def test_a_layout_holds_what_is_told_and_a_build_again_adds_nothing(folder: Path, shared_cache: Path) -> None:
-    first = built(folder, shared_cache, "--output", "oci:out")
+    first = built(folder, shared_cache, "--output", "oci:out", "--attachments")
     layout = folder / "out"
     assert first["outputs"][0]["attachments"] == ["lock", "sbom", "provenance"]
     assert kinds(f"oci:{layout}") == kinds(f"oci:{layout}:score:latest") == PLAIN
     assert listed(layout)[0]["digest"] == first["digest"]  # who reads the first alone has the image
     before = listed(layout)
-    again = built(folder, shared_cache, "--output", "oci:out")
+    again = built(folder, shared_cache, "--output", "oci:out", "--attachments")
     assert again["digest"] == first["digest"]
     assert listed(layout) == before
-    bare = built(folder, shared_cache, "--output", "oci:bare", "--no-attachments")
+    bare = built(folder, shared_cache, "--output", "oci:bare")
     assert (bare["digest"], len(listed(folder / "bare"))) == (first["digest"], 1)
 
 
 def test_a_new_image_of_the_name_takes_the_place_of_the_old_with_all_that_was_about_it(
     folder: Path, shared_cache: Path
 ) -> None:
-    built(folder, shared_cache, "--output", "oci:out")
-    built(folder, shared_cache, "--output", "oci:out:kept")
+    built(folder, shared_cache, "--output", "oci:out", "--attachments")
+    built(folder, shared_cache, "--output", "oci:out:kept", "--attachments")
     count = len(listed(folder / "out"))
     for content in (b"one", b"two"):
         (folder / "model.pkl").write_bytes(content)
-        built(folder, shared_cache, "--model", "model.pkl", "--output", "oci:out")
+        built(folder, shared_cache, "--model", "model.pkl", "--output", "oci:out", "--attachments")
     assert len(listed(folder / "out")) == count + len(PLAIN)
     assert kinds(f"oci:{folder / 'out'}:kept") == kinds(f"oci:{folder / 'out'}:score:latest") == PLAIN
 
@@ -100,10 +100,12 @@ def test_an_image_is_signed_with_the_key_of_a_file_for_each_place_that_can_hold_
 
 def test_skopeo_and_copy_read_the_layout_as_before(folder: Path, shared_cache: Path) -> None:
     needed("skopeo", "skopeo")
-    digest = built(folder, shared_cache, "--output", "oci:out")["digest"]
-    inspect = ["skopeo", "inspect", "--format", "{{.Digest}}", "oci:out:score:latest"]
-    found = subprocess.run(inspect, cwd=folder, capture_output=True, text=True)
-    assert (found.returncode, found.stdout.strip()) == (0, digest), found.stderr
+    digest = built(folder, shared_cache, "--output", "oci:out", "--attachments")["digest"]
+    built(folder, shared_cache, "--output", "oci:bare")
+    for place in ("oci:out:score:latest", "oci:bare"):
+        inspect = ["skopeo", "inspect", "--format", "{{.Digest}}", place]
+        found = subprocess.run(inspect, cwd=folder, capture_output=True, text=True)
+        assert (found.returncode, found.stdout.strip()) == (0, digest), found.stderr
     copied = ["skopeo", "copy", "-q", "oci:out:score:latest", "oci:again:x"]
     subprocess.run(copied, cwd=folder, check=True, capture_output=True)
     done = run_cli("image", "copy", "oci:out", "oci:other:x", "--referrers", cwd=folder, config=folder / "config")

@@ -302,6 +302,40 @@ class TestWhatCannotBe:
         assert "3 packages have no wheel for linux/arm/v7 with Python 3.11" in caught.value.message
         assert "beta (myenv.yml, line 4): versions that have one: 1.0" in caught.value.message
 
+    @pytest.mark.parametrize("platform", [ARM64, ARMV7])
+    def test_what_a_package_without_a_wheel_needs_is_listed_when_it_has_none_either(
+        self, resolver: Resolver, index: Index, platform: Platform
+    ) -> None:
+        index.wheel("alpha", "1.0", X86, requires=["beta", "gamma", "delta"])
+        index.wheel("beta", "1.0", X86, requires=["epsilon"])
+        index.wheel("beta", "1.1", X86, requires=["epsilon"])
+        for older in (ARM, "cp311-cp311-linux_armv7l"):
+            index.wheel("gamma", "0.9", older)  # an older one serves: it is not in the way
+        index.wheel("gamma", "1.0", X86)
+        index.wheel("delta", "1.0")
+        index.wheel("epsilon", "2.0", X86)
+        with pytest.raises(NoWheels) as caught:
+            resolver.resolve(file("alpha"), platform, DEBIAN_12)
+        assert caught.value.packages == ("alpha", "beta", "epsilon")
+        assert caught.value.message == (
+            f"3 packages have no wheel for {platform} with Python 3.11; sources are not built: "
+            "alpha (myenv.yml, line 3): none of its versions (the newest is 1.0) has one; "
+            "beta: none of its versions (the newest is 1.1) has one; "
+            "epsilon: none of its versions (the newest is 2.0) has one. "
+            "Where no version has one, build a wheel of it for the platform and name that by its path, "
+            "or give an index that has one"
+        )
+
+    def test_a_python_is_not_proposed_whose_wheels_are_for_another_platform(
+        self, resolver: Resolver, index: Index
+    ) -> None:
+        index.wheel("alpha", "1.0", "cp312-cp312-manylinux_2_17_x86_64")
+        assert "its wheels are for Python 3.12" in failure(resolver, file("alpha"), AMD64).message
+        for platform in (ARM64, ARMV7):
+            text = failure(resolver, file("alpha"), platform).message
+            assert "none of its versions (the newest is 1.0) has one: build a wheel of it for the platform" in text
+            assert "3.12" not in text
+
     def test_the_pythons_that_have_a_wheel_are_named(self, resolver: Resolver, index: Index) -> None:
         for python in ("cp312", "cp313"):
             index.wheel("alpha", "2.0", f"{python}-{python}-manylinux_2_17_x86_64")

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from sanderling.edge.engines.unix_sockets import unix_transport
 from sanderling.errors import Conflict, Invalid, NotFound, SanderlingError, Unavailable
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -22,7 +23,7 @@ class DockerApi:
         self.host = host or os.environ.get("DOCKER_HOST") or _DEFAULT_HOST
         parts = urlsplit(self.host)
         if parts.scheme == "unix":
-            transport = httpx.AsyncHTTPTransport(uds=parts.path)
+            transport = unix_transport(parts.path)
             self._http = httpx.AsyncClient(transport=transport, base_url="http://docker", timeout=30.0)
         elif parts.scheme in ("tcp", "http") and parts.netloc:
             self._http = httpx.AsyncClient(base_url=f"http://{parts.netloc}", timeout=30.0)

@@ -35,7 +35,8 @@ class DebianBase:
     def make(self, platform: Platform, layers: LayerStore) -> Base:
         """Debian and Python for *platform*."""
         lock = self.archive.lock(ARCHITECTURES[str(platform)])
-        title = f"Debian {lock.debian.number} and Python {self.python.version} for {platform.architecture}"
+        processor = str(platform).removeprefix("linux/")
+        title = f"Debian {lock.debian.number} and Python {self.python.version} for {processor}"
         self.log.say("base", f"{title}: {len(lock.packages)} packages, {lock.chosen}")
 
         @contextmanager

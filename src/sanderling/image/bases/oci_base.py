@@ -237,7 +237,7 @@ class _Counted:
 
 def _add_layer(root: Root, path: Path, compression: str | None, diff_id: Digest) -> int:
     """Put the layer at *path* onto *root*; return its plain size. Its bytes must be what *diff_id* says."""
-    with path.open("rb") as file, _unpacking(file, compression) as plain:
+    with path.open("rb") as file, unpacking(file, compression) as plain:
         counted = _Counted(plain)
         with tarfile.open(fileobj=counted, mode="r|", bufsize=_BUFFER) as tar:  # type: ignore[call-overload]  # it reads only
             root.add_layer(tar)
@@ -249,7 +249,8 @@ def _add_layer(root: Root, path: Path, compression: str | None, diff_id: Digest)
 
 
 @contextmanager
-def _unpacking(file: IO[bytes], compression: str | None) -> Iterator[IO[bytes]]:
+def unpacking(file: IO[bytes], compression: str | None) -> Iterator[IO[bytes]]:
+    """Read a layer's blob as its plain tar; *compression* is None, gzip or zstd."""
     if compression == "gzip":
         with gzip.GzipFile(fileobj=file, mode="rb") as stream:
             yield stream  # type: ignore[misc]  # it reads, and that is all that is asked

@@ -29,6 +29,8 @@ class Node:
     kind: str
     target: str = ""
     mode: int = 0
+    owner: int = 0
+    group: int = 0
     content: bytes | None = None
 
 
@@ -59,6 +61,11 @@ class Root:
                 self._remove_older(_join(place, name.removeprefix(_WHITEOUT)), added)
             else:
                 self._put(_join(place, name), self._node(tar, member, _join(place, name)), added)
+
+    def add(self, path: str, node: Node) -> None:
+        """Put *node* at *path*, as a layer with it alone would; missing folders are made."""
+        parent, _, name = path.rpartition("/")
+        self._put(_join(self._real_folder(parent), name), node, set())
 
     def find(self, path: str) -> Node | None:
         """What is at *path*, links followed; None when that is nothing."""
@@ -130,7 +137,7 @@ class Root:
 
     def _node(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Node:
         if member.isdir():
-            return Node("folder", mode=member.mode)
+            return Node("folder", mode=member.mode, owner=member.uid, group=member.gid)
         if member.issym():
             return Node("link", target=member.linkname)
         if member.islnk():

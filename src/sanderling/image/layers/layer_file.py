@@ -155,7 +155,7 @@ def _header(entry: Entry, size: int) -> bytes:
     info.type = _KINDS[entry.kind]
     info.mode = 0o777 if entry.kind == "link" else entry.mode
     info.size = size
-    info.uid = info.gid = entry.owner
+    info.uid, info.gid = entry.owner, entry.owner if entry.group is None else entry.group
     info.linkname = entry.target
     info.mtime = 0
     try:

@@ -44,6 +44,7 @@ class Entry:
     content: bytes | Path | Member = b""
     target: str = ""
     owner: int = 0
+    group: int | None = None  # that of the owner's number
 
     def fingerprint(self) -> str:
         """Tells apart two entries of one path whose content differs by accident (no protection against malice)."""

@@ -44,14 +44,22 @@ Connect = Callable[[Address], RegistryClient]
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What goes along with an image: all that is told about it, signed where there is a *key*; or nothing."""
+    """What goes along with an image: all that is told about it, signed where there is a *key*; or nothing.
 
-    is_wanted: bool = True
+    *is_wanted* None: to registries, and with a key to layouts too. A layout with more than the image in its list is not
+    read by every program that is told its folder alone.
+    """
+
+    is_wanted: bool | None = None
     key: SigningKey | None = None
 
     def __post_init__(self) -> None:
-        if self.key is not None and not self.is_wanted:
+        if self.key is not None and self.is_wanted is False:
             raise Invalid("a signature goes beside the image, and nothing is to go there; leave one of the two out")
+
+    def goes_to(self, *, is_registry: bool) -> bool:
+        """Whether a registry, or a layout, gets it."""
+        return self.is_wanted if self.is_wanted is not None else is_registry or self.key is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +201,9 @@ class _Deliveries:
                     "attach", f"{destination.text} holds no signature: sign with --push, oci:DIR or oci-archive:FILE"
                 )
             return []
-        if not self.beside.is_wanted:
-            return []
         is_registry = destination.address.kind == "registry"
+        if not self.beside.goes_to(is_registry=is_registry):
+            return []
         repository = destination.address.place if is_registry else self.recipe.image.rpartition(":")[0]
         return told_about(image, self.recipe, repository, self.beside.key, self.started_at, self.log)
 

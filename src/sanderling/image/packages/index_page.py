@@ -17,7 +17,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from packaging.version import Version
 
 from sanderling.image.interpreter import Interpreter
-from sanderling.image.packages.tags import rank
+from sanderling.image.packages.tags import platform_tags, rank
 from sanderling.oci import Platform
 
 MAX_PAGE_BYTES = 64 << 20
@@ -28,7 +28,8 @@ _TIMEOUT_S = 15
 class Offer:
     """What an index has of one package: versions by what there is of them, the oldest first.
 
-    *fitting* has pre-releases only when nothing else fits.
+    *fitting* has pre-releases only when nothing else fits. *pythons* are those that
+    there are wheels for on the platform.
     """
 
     fitting: tuple[Version, ...]
@@ -57,6 +58,7 @@ def find_offer(
 def sort_out(names: Iterable[str], platform: Platform, python: Interpreter) -> Offer:
     """Sort the files of one package by what they are good for."""
     fitting, wheels, sources, pythons = set(), set(), set(), set()
+    platforms = {*platform_tags(platform, python.glibc), "any"}
     for name in names:
         try:
             _, version, _, tags = parse_wheel_filename(name)
@@ -70,7 +72,8 @@ def sort_out(names: Iterable[str], platform: Platform, python: Interpreter) -> O
         if rank(name, platform, python) is not None:
             fitting.add(version)
         for tag in tags:
-            if match := re.fullmatch(r"cp(\d)(\d+)", tag.interpreter):
+            match = re.fullmatch(r"cp(\d)(\d+)", tag.interpreter)
+            if match and tag.platform in platforms:
                 pythons.add((int(match[1]), int(match[2])))
     found = [f"{major}.{minor}" for major, minor in sorted(pythons)]
     fitting = {version for version in fitting if not version.is_prerelease} or fitting

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from sanderling.image.environment.environment import Environment, LocalWheel
 from sanderling.image.events import Log
 from sanderling.image.interpreter import Interpreter
 from sanderling.image.keep import read_json
-from sanderling.image.packages.index_page import find_offer, find_page
+from sanderling.image.packages.index_page import Offer, find_offer, find_page
 from sanderling.image.packages.lock import Wheel, parse_lock
 from sanderling.image.packages.tags import MACHINES, rank
 from sanderling.image.packages.uv_errors import NoWheels, ResolutionFailed, explain, no_wheels
@@ -36,9 +36,10 @@ __all__ = ["PLATFORMS", "Resolver", "Wheel", "logins", "parse_lock"]
 
 LOCK_VERSION = 2
 LOCK_MAX_AGE = timedelta(hours=24)
-# Those that there is a base for.
-PLATFORMS = {name: MACHINES[name] for name in ("linux/amd64", "linux/arm64")}
+PLATFORMS = MACHINES
 MAX_WHEELLESS = 20
+MAX_PAGES = 40  # of an index, read for one error
+_MOST_WHEELS = Platform("linux", "amd64")
 _INDEX_VARIABLES = ("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")
 
 
@@ -131,7 +132,21 @@ class Resolver:
             return error
         if self._sources.is_offline:
             return no_wheels(list(error.packages), {}, "", platform, python, environment)
-        names = list(error.packages)
+        asked, names = self._ask_for_more(error.packages, environment, platform, python)
+        known = logins(environment)
+        pages = {name: find_page(answer.said, name) for name, answer in zip(names, asked, strict=False)}
+        found = {name: find_offer(page, known, platform, python) for name, page in pages.items() if page is not None}
+        offers = {name: offer for name, offer in found.items() if offer is not None}
+        offers |= self._elsewhere(offers.keys(), environment, platform, python)
+        names += [name for name in offers if name not in names]
+        hint = " ".join(said.partition("hint: ")[2].split())
+        return no_wheels(names, offers, hint, platform, python, environment)
+
+    def _ask_for_more(
+        self, first: Sequence[str], environment: Environment, platform: Platform, python: Interpreter
+    ) -> tuple[list[Answer], list[str]]:
+        """The packages without a wheel that uv comes to one after another, and what it said at each of them."""
+        names = list(first)
         # Once more to see where uv looks for it, and then as if those were not needed, to find the next.
         asked = [ask_uv(environment, platform, python, self._uv_cache, self._sources, verbose=True)]
         while len(names) < MAX_WHEELLESS:
@@ -142,12 +157,33 @@ class Resolver:
             if not isinstance(more, NoWheels) or more.packages[0] in names:
                 break
             names.append(more.packages[0])
-        pages = {name: find_page(each.said, name) for name, each in zip(names, asked, strict=False)}
-        known = logins(environment)
-        found = {name: find_offer(page, known, platform, python) for name, page in pages.items() if page is not None}
-        offers = {name: offer for name, offer in found.items() if offer is not None}
-        hint = " ".join(said.partition("hint: ")[2].split())
-        return no_wheels(names, offers, hint, platform, python, environment)
+        return asked, names
+
+    def _elsewhere(
+        self, known: Collection[str], environment: Environment, platform: Platform, python: Interpreter
+    ) -> dict[str, Offer]:
+        """What there is of packages other than *known* that have no wheel for *platform*, as far as can be told.
+
+        uv does not learn what a package needs that has no wheel. So it is asked for the
+        platform that most wheels are made for.
+        """
+        if platform == _MOST_WHEELS:
+            return {}
+        answer = ask_uv(environment, _MOST_WHEELS, python, self._uv_cache, self._sources, verbose=True)
+        if answer.lock is None:
+            return {}
+        try:
+            wheels = parse_lock(answer.lock, answer.folder / "pylock.toml", _MOST_WHEELS, python)
+        except Invalid:
+            return {}
+        offers: dict[str, Offer] = {}
+        others = [w for w in wheels if w.name not in known and rank(w.file_name, platform, python) is None]
+        for wheel in others[:MAX_PAGES]:
+            page = find_page(answer.said, wheel.name)
+            offer = find_offer(page, logins(environment), platform, python) if page is not None else None
+            if offer is not None and not offer.fitting and len(known) + len(offers) < MAX_WHEELLESS:
+                offers[wheel.name] = offer
+        return offers
 
 
 def _check(wheel: LocalWheel, platform: Platform, python: Interpreter) -> str:

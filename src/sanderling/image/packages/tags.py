@@ -19,11 +19,21 @@ _OLDER_TAGS = {"x86_64": ("manylinux2014", "manylinux2010", "manylinux1")}
 
 
 @cache
+def platform_tags(platform: Platform, glibc: tuple[int, int]) -> tuple[str, ...]:
+    """What wheels for the processor of *platform* may have as their platform, the best first."""
+    machine = MACHINES[str(platform)]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(glibc[1], _OLDEST[machine] - 1, -1)]
+    return (
+        *platforms,
+        *(f"{name}_{machine}" for name in _OLDER_TAGS.get(machine, ("manylinux2014",))),
+        f"linux_{machine}",
+    )
+
+
+@cache
 def tags_of(platform: Platform, python: Interpreter) -> dict[Tag, int]:
     """The tags of wheels that run on *platform* with *python*: 0 is the best."""
-    machine = MACHINES[str(platform)]
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(python.glibc[1], _OLDEST[machine] - 1, -1)]
-    platforms += [f"{name}_{machine}" for name in _OLDER_TAGS.get(machine, ("manylinux2014",))] + [f"linux_{machine}"]
+    platforms = platform_tags(platform, python.glibc)
     version = tuple(int(part) for part in python.version.split("."))
     ordered = [
         *cpython_tags(version, platforms=platforms),

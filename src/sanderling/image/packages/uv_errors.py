@@ -15,6 +15,7 @@ from sanderling.oci import Platform
 _NAME = r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*?)"
 _SPEC = r"(?P<spec>[<>=!~][^\s,]*(?:,[<>=!~][^\s,]*)*)?"
 _MAX_NAMED = 8
+_BUILD_IT = "build a wheel of it for the platform and name that by its path, or give an index that has one"
 # What people import is not always what the package is called.
 _IMPORT_NAMES = {
     "bs4": "beautifulsoup4",
@@ -137,9 +138,12 @@ def no_wheels(
         text = f"package '{name}'{_at(name, environment)}: there is no wheel for {target}; {told[0]}; {end}"
     else:
         listed = "; ".join(
-            f"{name}{_at(name, environment)}: {words}" for name, words in zip(packages, told, strict=True)
+            f"{name}{_at(name, environment)}: {words.removesuffix(f': {_BUILD_IT}')}"
+            for name, words in zip(packages, told, strict=True)
         )
-        text = f"{len(packages)} packages have no wheel for {target}; {end}: {listed}"
+        # Said once, however many packages it is the way out for.
+        way_out = f". Where no version has one, {_BUILD_IT}" if any(words.endswith(_BUILD_IT) for words in told) else ""
+        text = f"{len(packages)} packages have no wheel for {target}; {end}: {listed}{way_out}"
     return NoWheels(text, packages)
 
 
@@ -156,6 +160,8 @@ def _of_one(name: str, offer: Offer | None, hint: str, python: Interpreter) -> s
             if hint
             else "no more is known"
         )
+    # uv's hint is of whichever version it looked at last, and of all platforms.
+    pythons = [version for version in pythons if version in offer.pythons]
     if offer.fitting:
         newest = ", ".join(str(version) for version in offer.fitting[: -_MAX_NAMED - 1 : -1])
         also = f", or another Python: that version has wheels for {', '.join(pythons)}" if pythons else ""
@@ -168,10 +174,7 @@ def _of_one(name: str, offer: Offer | None, hint: str, python: Interpreter) -> s
     pythons = pythons or list(offer.pythons)
     if pythons and python.version not in pythons:
         return f"its wheels are for Python {', '.join(pythons)}: choose one of these (python=... in the file)"
-    return (
-        f"none of its versions (the newest is {offer.wheels[-1]}) has one: build a wheel of it for the platform and "
-        "name that by its path, or give an index that has one"
-    )
+    return f"none of its versions (the newest is {offer.wheels[-1]}) has one: {_BUILD_IT}"
 
 
 def _of_a_conflict(reason: str, hint: str, environment: Environment) -> ResolutionFailed:

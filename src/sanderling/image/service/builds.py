@@ -157,6 +157,8 @@ class ImageBuilds:
         sample_input: SourceFile | None = None,
         gate: bool = True,
         requested_by: str | None = None,
+        dockerfile: Path | None = None,
+        context: Sequence[SourceFile] = (),
     ) -> ImageBuild:
         """Queue a build; return its record, whose version is new.
 
@@ -182,6 +184,8 @@ class ImageBuilds:
             compression=compression,
             sample_input=sample_input,
             gate=gate,
+            dockerfile=SourceFile("the Dockerfile", dockerfile) if dockerfile else None,
+            context=tuple(context),
         )
         check(recipe)
         if self._records.count_queued() >= self._max_queued:
@@ -273,7 +277,12 @@ class ImageBuilds:
             return False
         claimed = {"state": "running", "started_at": now_text(), "attempts": build.attempts + 1}
         if self._records.change(build, ["queued"], **claimed):
-            self._run(self.get(build.workspace, build.name, build.version))
+            try:
+                self._run(self.get(build.workspace, build.name, build.version))
+            except Exception:
+                text = "an error of this server, which its log has, ended the build; build again"
+                self._finish(build, "failed", error_kind="unavailable", error=text)
+                raise
         return True
 
     def _run(self, build: ImageBuild) -> None:

@@ -18,7 +18,6 @@ build of the same image.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,10 +110,10 @@ def steps_of(events: Iterable[Event]) -> list[dict[str, Any]]:
         spans.setdefault(event.step, [at, at])[1] = at
     names = list(spans)
     found = []
-    for name, follower in zip_longest(names, names[1:]):
+    for number, name in enumerate(names, 1):
         began, ended = spans[name]
-        if follower is not None:
-            ended = max(ended, spans[follower][0])
+        if number < len(names):
+            ended = max(ended, spans[names[number]][0])
         found.append({"name": name, "seconds": round((ended - began).total_seconds(), 3)})
     return found
 

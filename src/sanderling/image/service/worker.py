@@ -34,7 +34,7 @@ from sanderling.image.assembly import Assembled
 from sanderling.image.bases.reference import places_of_bases
 from sanderling.image.build import BuildSettings, build
 from sanderling.image.events import Event, Log
-from sanderling.image.gate.gate import GateSettings
+from sanderling.image.gate.gate import MARK, GateSettings
 from sanderling.image.gate.limits import Limits
 from sanderling.image.keep import read_json
 from sanderling.image.layers.sizes import layers_record
@@ -43,6 +43,7 @@ from sanderling.image.push_target import PushTarget
 from sanderling.image.recipe import Recipe
 from sanderling.image.service.record import inputs_of, outcome_record
 from sanderling.oci import Digest
+from sanderling.sandbox.processes import kill_marked
 
 if TYPE_CHECKING:
     from sanderling.image.supply_chain.attachments import Attachment
@@ -76,19 +77,26 @@ def run(arguments: list[str]) -> int:
         kind = next((word for kind, word in KINDS if isinstance(e, kind)), "invalid")
         _print({"error": {"kind": kind, "message": e.message, "culprit": culprit_of(e)}})
         return 2 if isinstance(e, Invalid | NotFound) else 1
-    except MemoryError:
-        text = "the build needs more memory than a build may take on this server"
-        _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
-        return 1
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (MemoryError, ImportError, OSError) as e:
+        text = _exhausted(e)
+        if text is None:
             raise
-        text = "the disk of the build cache is full; make room and build again"
         _print({"error": {"kind": "unavailable", "message": text, "culprit": {}}})
         return 1
     inputs = inputs_of(Recipe.from_json(spec["recipe"]))
     _print({"result": _result(outcome, time.monotonic() - started) | {"inputs": inputs}})
     return 0
+
+
+def _exhausted(error: Exception) -> str | None:
+    """What this machine has no more of; None when *error* is something else."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk of the build cache is full; make room and build again"
+    # A library that finds no room fails as one that is broken does.
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "failed to map segment" in str(error):
+        return "the build needs more memory than a build may take on this server"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +228,9 @@ def _read_secrets(spec: dict[str, Any]) -> dict[str, str]:
 
 def _end_with_server() -> None:
     sys.stdin.read()
+    # A sandbox that is just being set up does not end with us by itself.
+    while MARK in os.environ and kill_marked(MARK, os.environ[MARK]):
+        time.sleep(0.01)
     os._exit(1)  # nobody reads our events any more; what is half written is not visible to others
 
 

@@ -41,6 +41,7 @@ class NewImage(Shape):
     models: "name:version". platforms: null builds for the server's own.
     base: the image to build upon, as docker pull takes it; null is Debian.
     gate: whether init(), and run() with sampleInput, are tried before the image is published.
+    dockerfile: steps upon the image; context: the files that they copy.
     """
 
     name: str
@@ -59,6 +60,8 @@ class NewImage(Shape):
     compression: Literal["gzip", "zstd"] = "gzip"
     sample_input: Content | None = None
     gate: bool = True
+    dockerfile: EnvironmentContent | None = None
+    context: list[ContentWithMode] = Field(default_factory=list)
 
 
 class Culprit(Shape):
@@ -177,6 +180,11 @@ def build_image(parts: PartsDep, ws: WorkspaceDep, caller: CallerDep, body: NewI
             sample_input=_sample(parts, ws, body.sample_input) if body.sample_input else None,
             gate=body.gate,
             requested_by="owner" if caller.is_owner else f"workspace {caller.workspace}",
+            dockerfile=_source(parts, ws, "the Dockerfile", body.dockerfile.digest) if body.dockerfile else None,
+            context=[
+                SourceFile(file.path, _source(parts, ws, file.path, file.digest), bool(file.mode & 0o100))
+                for file in body.context
+            ],
         )
     return shape(parts, build)
 
