@@ -76,9 +76,13 @@ def test_ctrl_c_at_any_point_leaves_nothing_behind(told: Told, step: int) -> Non
     )
     try:
         assert demo.stdout is not None
+        said = []
         for line in demo.stdout:
+            said.append(line.decode())
             if line.startswith(f"--> {step}/9".encode()):
                 break
+        else:
+            pytest.fail(f"it ended before step {step}:\n{''.join(said)}")
         time.sleep(0.3)
         demo.send_signal(signal.SIGINT)
         rest, _ = demo.communicate(timeout=60)

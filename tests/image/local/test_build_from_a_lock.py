@@ -34,7 +34,7 @@ def test_the_lock_of_an_image_gives_the_same_image_again(
     index.lock_with("user", "s3cret-word")
     with index.serving() as host:
         (tmp_path / "myenv.yml").write_text(ENVIRONMENT.format(host=host))
-        first = build(tmp_path, shared_cache, "--env", "myenv.yml", "--output", "oci:out")
+        first = build(tmp_path, shared_cache, "--env", "myenv.yml", "--output", "oci:out", "--attachments")
         run(tmp_path, "lock", "oci:out", "--output", "lock.json")
         assert "s3cret-word" not in (tmp_path / "lock.json").read_text()
         index.wheel("mine", "2.0")
