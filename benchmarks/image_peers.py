@@ -20,6 +20,7 @@ from pathlib import Path
 REQUIREMENTS = ("scikit-learn",)
 DOCKERFILE = """\
 FROM {base}
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 COPY requirements.txt /tmp/requirements.txt
 RUN {install}
 COPY sanderling_scoring /usr/lib/python3/dist-packages/sanderling_scoring
