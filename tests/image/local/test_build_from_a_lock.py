@@ -40,7 +40,9 @@ def test_the_lock_of_an_image_gives_the_same_image_again(
         index.wheel("mine", "2.0")
         index.wheel("other", "0.6")
         fresh = tmp_path / "fresh"
-        again = build(tmp_path, fresh, "--env", "myenv.yml", "--lock", "lock.json", "--output", "oci:again", "--attachments")
+        again = build(
+            tmp_path, fresh, "--env", "myenv.yml", "--lock", "lock.json", "--output", "oci:again", "--attachments"
+        )
         assert again["digest"] == first["digest"]
         run(tmp_path, "lock", "oci:again", "--output", "again.json")
         assert (tmp_path / "again.json").read_bytes() == (tmp_path / "lock.json").read_bytes()
